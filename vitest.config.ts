@@ -1,0 +1,16 @@
+import { defineConfig } from 'vitest/config'
+
+// Tests run on the sources: every package's "@vmm/source" export condition names its src/index.ts.
+const conditions = ['@vmm/source', 'node', 'import', 'module', 'default']
+
+export default defineConfig({
+  resolve: { conditions },
+  ssr: { resolve: { conditions, externalConditions: conditions } },
+  test: {
+    include: ['packages/*/test/**/*.test.ts', 'examples/*/test/**/*.test.ts', 'tests/**/*.test.ts'],
+    // Interpreted guests make single tests slow; a hang still ends.
+    testTimeout: 120_000,
+    hookTimeout: 300_000,
+    maxWorkers: 2,
+  },
+})
