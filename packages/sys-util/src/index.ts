@@ -1,1 +1,31 @@
-export {}
+/**
+ * The system calls a VMM needs and Node.js does not have.
+ * @packageDocumentation
+ */
+export { errnoName, SystemError } from './errors.ts'
+export { EFD_SEMAPHORE, EventFd } from './eventfd.ts'
+export { closeFd, OwnedFd, openPath } from './fd.ts'
+export type { IoctlArgument } from './ioctl.ts'
+export { _IO, _IOR, _IOW, _IOWR, ioctl, ioctlAsync, ioctlRaw } from './ioctl.ts'
+export { createMemfd, MFD_ALLOW_SEALING, MFD_HUGETLB } from './memfd.ts'
+export type { MappingOptions } from './mmap.ts'
+export {
+  MADV_DONTDUMP,
+  MADV_DONTNEED,
+  MADV_HUGEPAGE,
+  MADV_MERGEABLE,
+  MADV_REMOVE,
+  MAP_ANONYMOUS,
+  MAP_HUGETLB,
+  MAP_NORESERVE,
+  MAP_POPULATE,
+  MAP_PRIVATE,
+  MAP_SHARED,
+  Mapping,
+  PROT_EXEC,
+  PROT_NONE,
+  PROT_READ,
+  PROT_WRITE,
+  VIEW_SIZE_MAX,
+} from './mmap.ts'
+export { installNoopHandler, SIGRTMAX, SIGRTMIN, signalThread, threadIds, threadSyscall } from './signal.ts'

@@ -1,0 +1,48 @@
+/**
+ * File descriptors: open, close, and an owner that closes exactly once.
+ */
+import { lastError, libc } from './libc.ts'
+
+/** Opens with O_CLOEXEC off: for the few descriptors that a child is to inherit. */
+export function openPath(path: string, flags: number, mode = 0o600): number {
+  const fd: number = libc().open(path, flags, mode)
+  if (fd < 0) throw lastError('open', path)
+  return fd
+}
+
+/** Closes a descriptor; throws EBADF where it is not open. */
+export function closeFd(fd: number): void {
+  if (libc().close(fd) < 0) throw lastError('close', `fd ${fd}`)
+}
+
+/** The owner of one descriptor: closes it once, however often it is asked. */
+export class OwnedFd implements Disposable {
+  #fd: number
+
+  /** @param fd an open descriptor, the caller's until now */
+  constructor(fd: number) {
+    this.#fd = fd
+  }
+
+  /** The descriptor; -1 after {@link close}, so that a stale use fails with EBADF. */
+  get fd(): number {
+    return this.#fd
+  }
+
+  /** Whether {@link close} has been called. */
+  get closed(): boolean {
+    return this.#fd === -1
+  }
+
+  /** Closes the descriptor. Idempotent. */
+  close(): void {
+    if (this.#fd === -1) return
+    const fd = this.#fd
+    this.#fd = -1
+    closeFd(fd)
+  }
+
+  [Symbol.dispose](): void {
+    this.close()
+  }
+}

@@ -1,0 +1,61 @@
+/**
+ * The one place that loads libc. Nothing is loaded at import time: the first call of {@link libc} does it.
+ */
+
+import type { KoffiFunc, LibraryHandle } from 'koffi'
+import koffi from 'koffi'
+import { SystemError } from './errors.ts'
+
+const prototypes = {
+  close: 'int close(int fd)',
+  eventfd: 'int eventfd(unsigned int initval, int flags)',
+  fcntl: 'int fcntl(int fd, int cmd, int arg)',
+  ftruncate: 'int ftruncate(int fd, int64_t length)',
+  ioctlPointer: 'int ioctl(int fd, unsigned long request, void *argument)',
+  ioctlValue: 'int ioctl(int fd, unsigned long request, int64_t value)',
+  madvise: 'int madvise(uintptr_t address, size_t length, int advice)',
+  memfd_create: 'int memfd_create(const char *name, unsigned int flags)',
+  mmap: 'uintptr_t mmap(uintptr_t address, size_t length, int prot, int flags, int fd, int64_t offset)',
+  munmap: 'int munmap(uintptr_t address, size_t length)',
+  open: 'int open(const char *path, int flags, int mode)',
+  read: 'int64_t read(int fd, void *buffer, size_t count)',
+  signal: 'uintptr_t signal(int number, uintptr_t handler)',
+  tgkill: 'int tgkill(int pid, int tid, int number)',
+  timerfd_create: 'int timerfd_create(int clock, int flags)',
+  timerfd_gettime: 'int timerfd_gettime(int fd, void *value)',
+  timerfd_settime: 'int timerfd_settime(int fd, int flags, void *value, void *old)',
+  write: 'int64_t write(int fd, const void *buffer, size_t count)',
+} as const
+
+// The prototypes above are the types: koffi checks the arguments against them at each call.
+// biome-ignore lint/suspicious/noExplicitAny: what a C function takes and gives is said in its prototype
+type LibcFunction = KoffiFunc<(...args: any[]) => any>
+
+/** The functions of libc, and the library itself for the addresses of its symbols. */
+export type Libc = { readonly lib: LibraryHandle } & Readonly<Record<keyof typeof prototypes, LibcFunction>>
+
+let loaded: Libc | undefined
+
+function load(): Libc {
+  const lib = koffi.load('libc.so.6')
+  const functions = Object.entries(prototypes).map(([key, prototype]) => {
+    return [key, lib.func(prototype)]
+  })
+  return { lib, ...Object.fromEntries(functions) }
+}
+
+/** libc, loaded at the first call. */
+export function libc(): Libc {
+  loaded ??= load()
+  return loaded
+}
+
+/** The positive errno value that the last call on this thread left. */
+export function lastErrno(): number {
+  return koffi.errno()
+}
+
+/** The error of the call that just failed. */
+export function lastError(syscall: string, detail?: string): SystemError {
+  return new SystemError(syscall, koffi.errno(), detail)
+}
