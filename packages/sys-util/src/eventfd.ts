@@ -1,7 +1,7 @@
 /**
  * eventfd(2): a 64-bit counter behind a descriptor, the doorbell between KVM and this process.
  */
-import { OwnedFd } from './fd.ts'
+import { dupFd, OwnedFd } from './fd.ts'
 import { lastErrno, lastError, libc } from './libc.ts'
 
 /** Reading takes 1 off the counter instead of all of it. */
@@ -9,7 +9,6 @@ export const EFD_SEMAPHORE = 0o1
 const EFD_CLOEXEC = 0o2000000
 const EFD_NONBLOCK = 0o4000
 const EAGAIN = 11
-const F_DUPFD_CLOEXEC = 1030
 
 // One word serves all calls: they are synchronous and the kernel keeps no reference.
 const word = new DataView(new ArrayBuffer(8))
@@ -54,8 +53,6 @@ export class EventFd extends OwnedFd {
 
   /** A second descriptor of the same counter, owned by the caller. */
   clone(): OwnedFd {
-    const fd: number = libc().fcntl(this.fd, F_DUPFD_CLOEXEC, 0)
-    if (fd < 0) throw lastError('fcntl', `F_DUPFD_CLOEXEC of fd ${this.fd}`)
-    return new OwnedFd(fd)
+    return new OwnedFd(dupFd(this.fd))
   }
 }

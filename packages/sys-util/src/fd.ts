@@ -15,6 +15,15 @@ export function closeFd(fd: number): void {
   if (libc().close(fd) < 0) throw lastError('close', `fd ${fd}`)
 }
 
+const F_DUPFD_CLOEXEC = 1030
+
+/** A second descriptor of the same open file, close-on-exec and owned by the caller. */
+export function dupFd(fd: number): number {
+  const copy: number = libc().fcntl(fd, F_DUPFD_CLOEXEC, 0)
+  if (copy < 0) throw lastError('fcntl', `F_DUPFD_CLOEXEC of fd ${fd}`)
+  return copy
+}
+
 /** The owner of one descriptor: closes it once, however often it is asked. */
 export class OwnedFd implements Disposable {
   #fd: number

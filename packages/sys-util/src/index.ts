@@ -2,9 +2,10 @@
  * The system calls a VMM needs and Node.js does not have.
  * @packageDocumentation
  */
+export { addressOf } from './address.ts'
 export { errnoName, SystemError } from './errors.ts'
 export { EFD_SEMAPHORE, EventFd } from './eventfd.ts'
-export { closeFd, OwnedFd, openPath } from './fd.ts'
+export { closeFd, dupFd, OwnedFd, openPath } from './fd.ts'
 export type { IoctlArgument } from './ioctl.ts'
 export { _IO, _IOR, _IOW, _IOWR, ioctl, ioctlAsync, ioctlRaw } from './ioctl.ts'
 export { createMemfd, MFD_ALLOW_SEALING, MFD_HUGETLB } from './memfd.ts'

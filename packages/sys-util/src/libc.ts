@@ -36,7 +36,20 @@ export type Libc = { readonly lib: LibraryHandle } & Readonly<Record<keyof typeo
 
 let loaded: Libc | undefined
 
+// koffi's own bound on asynchronous calls, at its largest. libuv's pool, of up to 1024 threads, is to be the limit.
+const MAX_ASYNC_CALLS = 4096
+
+/** koffi takes settings until the first library is loaded, by whomever: later they stay as they are. */
+function raiseAsyncLimit(): void {
+  try {
+    koffi.config({ max_async_calls: MAX_ASYNC_CALLS })
+  } catch {
+    // Another user of koffi was first. Its bound, 256 by default, holds.
+  }
+}
+
 function load(): Libc {
+  raiseAsyncLimit()
   const lib = koffi.load('libc.so.6')
   const functions = Object.entries(prototypes).map(([key, prototype]) => {
     return [key, lib.func(prototype)]
