@@ -1,1 +1,234 @@
-export {}
+/**
+ * Guest memory over mmap(2): what KVM, vhost and system calls can reach. Needs `@vmm/sys-util`.
+ *
+ * A range above 4 GiB is one mapping seen through several adjacent regions, so that its host addresses are
+ * contiguous. Memory is taken from the host only as it is touched, huge pages apart.
+ * @packageDocumentation
+ */
+import { fstatSync, statfsSync } from 'node:fs'
+import type { MappingOptions, OwnedFd } from '@vmm/sys-util'
+import {
+  createMemfd,
+  MAP_ANONYMOUS,
+  MAP_HUGETLB,
+  MAP_NORESERVE,
+  MAP_PRIVATE,
+  MAP_SHARED,
+  Mapping,
+  MFD_HUGETLB,
+} from '@vmm/sys-util'
+import { DirtyBitmap } from './dirty.ts'
+import { hex, MemoryError } from './errors.ts'
+import { GuestMemory } from './memory.ts'
+import type { MemoryRange } from './range.ts'
+import { splitRange } from './range.ts'
+import type { FileRange } from './region.ts'
+import { GuestRegion } from './region.ts'
+
+/** Where mmap(2) and memfd_create(2) take the logarithm of the huge page size: MAP_HUGE_SHIFT in <linux/mman.h>. */
+const HUGE_SHIFT = 26
+/** What statfs(2) says of hugetlbfs: <linux/magic.h>. */
+const HUGETLBFS_MAGIC = 0x9584_58f6
+
+/** What all kinds of mapped memory have in common. */
+export interface MappedMemoryOptions {
+  /** Whether writes by this process are noted in a {@link DirtyBitmap} of 4 KiB pages; default false. */
+  readonly trackDirty?: boolean
+}
+
+/** Memory in huge pages. */
+export interface HugetlbOptions extends MappedMemoryOptions {
+  /** In bytes, a power of two that the host has: 2 MiB or 1 GiB on x86-64. Default the host's own default. */
+  readonly pageSize?: number
+}
+
+/** Memory in a file that has no name. */
+export interface MemfdOptions extends MappedMemoryOptions {
+  /** Shown in /proc/self/fd; default `guest-memory`. */
+  readonly name?: string
+  /** Whether to take huge pages: true for the host's default size, or a size in bytes; default false. */
+  readonly hugetlb?: boolean | number
+}
+
+/** Memory in a file. */
+export interface FileOptions extends MappedMemoryOptions {
+  /** Open for reading, and for writing too where it is shared. Stays the caller's. */
+  readonly fd: number
+  /** Where the first range begins in the file, in bytes, a multiple of the page size; default 0. */
+  readonly offset?: number
+  /**
+   * Whether writes go to the file (default), or stay private to this mapping, page by page: a snapshot restored
+   * this way costs what it touches.
+   */
+  readonly shared?: boolean
+}
+
+interface Backing {
+  readonly flags: number
+  readonly hugetlb: boolean | undefined
+  /** The ranges lie in it one after the other. */
+  readonly file?: FileRange | undefined
+}
+
+function hugePageBits(pageSize: number | undefined): number {
+  if (pageSize === undefined) return 0
+  const shift = Math.log2(pageSize)
+  if (Number.isInteger(shift) && shift >= 12 && shift < 32) return shift << HUGE_SHIFT
+  throw new MemoryError('ERR_MEMORY_INVALID_ARGUMENT', `a huge page size of ${pageSize} bytes`)
+}
+
+function totalSize(ranges: readonly MemoryRange[]): number {
+  return ranges.reduce((sum, range) => sum + range.size, 0)
+}
+
+function checkFile(file: FileRange, size: number): void {
+  const fileSize = fstatSync(file.fd).size
+  if (file.offset + size <= fileSize) return
+  const message = `${size} bytes at ${hex(file.offset)} of a file of ${fileSize} bytes`
+  throw new MemoryError('ERR_MEMORY_PAST_EOF', message, { expected: size })
+}
+
+function isOnHugetlbfs(fd: number): boolean {
+  return statfsSync(`/proc/self/fd/${fd}`).type === HUGETLBFS_MAGIC
+}
+
+/**
+ * Guest memory over mappings, and their owner.
+ *
+ * {@link close} takes the memory away: every view of it throws a TypeError from then on. Stop the vCPUs and close
+ * the devices first, and let no other thread or memory slot use the host addresses any more.
+ *
+ * @example
+ * ```ts
+ * const ram = MappedMemory.anonymous([{ start: 0, size: 64 << 20 }])
+ * for (const [slot, region] of ram.memory.regions.entries()) {
+ *   vm.setUserMemoryRegion({ slot, guestAddress: region.start, size: region.size, hostAddress: region.hostAddress })
+ * }
+ * ram.close()
+ * ```
+ */
+export class MappedMemory implements Disposable {
+  /** The memory of all ranges. */
+  readonly memory: GuestMemory
+  readonly #mappings: readonly Mapping[]
+  readonly #memfd: OwnedFd | undefined
+
+  private constructor(
+    ranges: readonly MemoryRange[],
+    backing: Backing,
+    options: MappedMemoryOptions,
+    memfd?: OwnedFd,
+  ) {
+    const mappings: Mapping[] = []
+    try {
+      const regions: GuestRegion[] = []
+      let offset = backing.file?.offset ?? 0
+      for (const range of ranges) {
+        const pieces = splitRange(range)
+        const file = backing.file === undefined ? undefined : { fd: backing.file.fd, offset }
+        const mapping = map(range, backing.flags, file)
+        mappings.push(mapping)
+        for (const { start, size } of pieces) {
+          const at = start - range.start
+          regions.push(
+            new GuestRegion({
+              start,
+              bytes: new Uint8Array(mapping.view(at, size)),
+              hostAddress: mapping.address + BigInt(at),
+              file: file && { fd: file.fd, offset: file.offset + at },
+              dirty: options.trackDirty ? new DirtyBitmap(size) : undefined,
+              hugetlb: backing.hugetlb,
+            }),
+          )
+        }
+        offset += range.size
+      }
+      this.memory = GuestMemory.fromRegions(regions)
+    } catch (error) {
+      for (const mapping of mappings) mapping.close()
+      memfd?.close()
+      throw error
+    }
+    this.#mappings = mappings
+    this.#memfd = memfd
+  }
+
+  /**
+   * Private memory of this process, zeroed.
+   * @throws MemoryError ERR_MEMORY_ALLOCATION, and what `GuestMemory.fromRanges` throws
+   */
+  static anonymous(ranges: readonly MemoryRange[], options: MappedMemoryOptions = {}): MappedMemory {
+    const flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE
+    return new MappedMemory(ranges, { flags, hugetlb: false }, options)
+  }
+
+  /**
+   * Private memory in huge pages, zeroed. Sizes are multiples of the page size. The pages are set aside at once, so
+   * that a host without enough of them fails here and not under the guest.
+   * @throws MemoryError ERR_MEMORY_ALLOCATION, and what `GuestMemory.fromRanges` throws
+   */
+  static hugetlb(ranges: readonly MemoryRange[], options: HugetlbOptions = {}): MappedMemory {
+    const flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | hugePageBits(options.pageSize)
+    return new MappedMemory(ranges, { flags, hugetlb: true }, options)
+  }
+
+  /**
+   * Memory in one memfd, shared with whoever maps that too: vhost-user back ends, other processes, workers. The
+   * regions' `file` says which part each is; the descriptor is open until {@link close}.
+   * @throws MemoryError ERR_MEMORY_ALLOCATION, and what `GuestMemory.fromRanges` throws
+   */
+  static memfd(ranges: readonly MemoryRange[], options: MemfdOptions = {}): MappedMemory {
+    const { name = 'guest-memory', hugetlb = false } = options
+    for (const range of ranges) splitRange(range)
+    const pageBits = hugePageBits(typeof hugetlb === 'number' ? hugetlb : undefined)
+    const size = totalSize(ranges)
+    let memfd: OwnedFd
+    try {
+      memfd = createMemfd(name, size, hugetlb === false ? 0 : MFD_HUGETLB | pageBits)
+    } catch (cause) {
+      throw new MemoryError('ERR_MEMORY_ALLOCATION', `no memfd of ${size} bytes`, { cause })
+    }
+    const file = { fd: memfd.fd, offset: 0 }
+    return new MappedMemory(ranges, { flags: MAP_SHARED, hugetlb: hugetlb !== false, file }, options, memfd)
+  }
+
+  /**
+   * Memory in a file, the ranges one after the other. Whoever can truncate the file can kill this process: a
+   * truncated page raises SIGBUS when it is touched.
+   * @throws MemoryError ERR_MEMORY_PAST_EOF, ERR_MEMORY_ALLOCATION (EACCES for a descriptor without the rights, EINVAL
+   * for an offset or size that is no multiple of the page size), and what `GuestMemory.fromRanges` throws
+   */
+  static file(ranges: readonly MemoryRange[], options: FileOptions): MappedMemory {
+    const { fd, offset = 0, shared = true } = options
+    for (const range of ranges) splitRange(range)
+    const file = { fd, offset }
+    checkFile(file, totalSize(ranges))
+    const flags = shared ? MAP_SHARED : MAP_PRIVATE | MAP_NORESERVE
+    return new MappedMemory(ranges, { flags, hugetlb: isOnHugetlbfs(fd), file }, options)
+  }
+
+  /** Whether {@link close} has been called. */
+  get closed(): boolean {
+    return this.#mappings.every((mapping) => mapping.closed)
+  }
+
+  /** Cuts off every view, unmaps the memory and closes the memfd. Idempotent. */
+  close(): void {
+    for (const mapping of this.#mappings) mapping.close()
+    this.#memfd?.close()
+  }
+
+  [Symbol.dispose](): void {
+    this.close()
+  }
+}
+
+function map(range: MemoryRange, flags: number, file: FileRange | undefined): Mapping {
+  const options: MappingOptions = { size: range.size, flags, ...file }
+  try {
+    return new Mapping(options)
+  } catch (cause) {
+    const message = `cannot map ${range.size} bytes of guest memory at ${hex(range.start)}: ${String(cause)}`
+    throw new MemoryError('ERR_MEMORY_ALLOCATION', message, { cause })
+  }
+}

@@ -1,0 +1,157 @@
+/**
+ * Where guest memory is: disjoint regions in ascending order, found by address. What is in them is memory.ts.
+ */
+import type { GuestAddress } from './address.ts'
+import { RangeCursor } from './cursor.ts'
+import { hex, MemoryError, partialError } from './errors.ts'
+import type { GuestRegion } from './region.ts'
+
+/** Where an address lies: see {@link RegionMap.toRegionAddress}. */
+export interface RegionAddress {
+  readonly region: GuestRegion
+  /** In bytes from the start of the region. */
+  readonly offset: number
+}
+
+/** An immutable map of regions. Remembers the last one found: accesses in a row are mostly to one region. */
+export class RegionMap {
+  /** The regions, in ascending order. */
+  readonly regions: readonly GuestRegion[]
+  /** Guest address of the last byte of the last region. */
+  readonly lastAddress: GuestAddress
+  #hit: GuestRegion
+
+  /**
+   * @param regions in any order
+   * @throws MemoryError ERR_MEMORY_NO_REGION for none, ERR_MEMORY_OVERLAP
+   */
+  protected constructor(regions: readonly GuestRegion[]) {
+    const sorted = [...regions].sort((a, b) => a.start - b.start)
+    let previous: GuestRegion | undefined
+    for (const region of sorted) {
+      if (previous !== undefined && region.start <= previous.last) {
+        const [a, b] = [previous, region].map((r) => `${hex(r.start)}-${hex(r.last)}`)
+        throw new MemoryError('ERR_MEMORY_OVERLAP', `regions ${a} and ${b} overlap`, {
+          address: region.start,
+        })
+      }
+      previous = region
+    }
+    const [first] = sorted
+    if (previous === undefined || first === undefined) {
+      throw new MemoryError('ERR_MEMORY_NO_REGION', 'guest memory needs a region')
+    }
+    this.regions = Object.freeze(sorted)
+    this.lastAddress = previous.last
+    this.#hit = first
+  }
+
+  /** The region that holds the address. */
+  findRegion(address: number): GuestRegion | undefined {
+    const hit = this.#hit
+    if (address >= hit.start && address <= hit.last) return hit
+    return this.#search(address)
+  }
+
+  /**
+   * The region that holds all of the range: the way in for hot code, which goes on with `region.view` at
+   * `address - region.start`. A naturally aligned range of up to 16 bytes lies in one region or in none.
+   * A length of 0 is in the region that holds the address.
+   */
+  regionOf(address: number, length: number): GuestRegion | undefined {
+    const hit = this.#hit
+    const offset = address - hit.start
+    if (length > 0 && offset >= 0 && offset <= hit.size - length) return hit
+    return this.#searchRange(address, length)
+  }
+
+  #search(address: number): GuestRegion | undefined {
+    const regions = this.regions
+    let low = 0
+    let high = regions.length - 1
+    while (low <= high) {
+      const middle = (low + high) >>> 1
+      const region = regions[middle] as GuestRegion
+      if (address < region.start) high = middle - 1
+      else if (address > region.last) low = middle + 1
+      // NaN is neither below nor above anything.
+      else if (address >= region.start) {
+        this.#hit = region
+        return region
+      } else return undefined
+    }
+    return undefined
+  }
+
+  #searchRange(address: number, length: number): GuestRegion | undefined {
+    const region = this.findRegion(address)
+    if (region === undefined || !(length >= 0)) return undefined
+    return address - region.start <= region.size - length ? region : undefined
+  }
+
+  /** Whether a region holds the address. */
+  checkAddress(address: number): boolean {
+    return this.findRegion(address) !== undefined
+  }
+
+  /**
+   * Whether regions without a hole between them hold the whole range. A length of 0 is held anywhere; one that is
+   * negative or no number, nowhere.
+   */
+  checkRange(address: number, length: number): boolean {
+    if (this.regionOf(address, length) !== undefined) return true
+    const cursor = new RangeCursor().reset(this, address, length)
+    while (cursor.next() !== undefined);
+    return cursor.remaining === 0
+  }
+
+  /** `base + offset` where a region holds that address; what lies between the two does not matter. */
+  checkedOffset(base: number, offset: number): GuestAddress | undefined {
+    const address = base + offset
+    return this.checkAddress(address) ? (address as GuestAddress) : undefined
+  }
+
+  /** The region that holds the address, and where in it. */
+  toRegionAddress(address: number): RegionAddress | undefined {
+    const region = this.findRegion(address)
+    return region === undefined ? undefined : { region, offset: address - region.start }
+  }
+
+  /**
+   * The address in this process of a range that is contiguous there: for system calls and KVM.
+   * @param length in bytes, from 1; default 1
+   * @throws MemoryError ERR_MEMORY_INVALID_ARGUMENT, ERR_MEMORY_INVALID_ADDRESS, ERR_MEMORY_PARTIAL,
+   * ERR_MEMORY_NO_HOST_ADDRESS for plain memory and for regions that lie apart in this process
+   */
+  hostAddress(address: number, length = 1): bigint {
+    if (!(Number.isSafeInteger(length) && length > 0 && Number.isSafeInteger(address))) {
+      throw new MemoryError('ERR_MEMORY_INVALID_ARGUMENT', `${length} bytes at ${hex(address)}`, { address })
+    }
+    const cursor = new RangeCursor().reset(this, address, length)
+    let start: bigint | undefined
+    let end: bigint | undefined
+    for (let region = cursor.next(); region !== undefined; region = cursor.next()) {
+      const { hostAddress } = region
+      if (hostAddress === undefined || (end !== undefined && hostAddress !== end)) {
+        const message = `${length} bytes at ${hex(address)} have no one address in this process`
+        throw new MemoryError('ERR_MEMORY_NO_HOST_ADDRESS', message, { address, expected: length })
+      }
+      start ??= hostAddress + BigInt(cursor.offset)
+      end = hostAddress + BigInt(region.size)
+    }
+    if (start === undefined || cursor.remaining !== 0) {
+      throw partialError(address, length, length - cursor.remaining)
+    }
+    return start
+  }
+
+  /** @throws MemoryError unless the whole range is memory: ERR_MEMORY_INVALID_ADDRESS, ERR_MEMORY_PARTIAL */
+  protected requireRange(address: number, length: number): void {
+    if (!(length >= 0))
+      throw new MemoryError('ERR_MEMORY_INVALID_ARGUMENT', `${length} bytes at ${hex(address)}`)
+    if (this.regionOf(address, length) !== undefined) return
+    const cursor = new RangeCursor().reset(this, address, length)
+    while (cursor.next() !== undefined);
+    if (cursor.remaining !== 0) throw partialError(address, length, length - cursor.remaining)
+  }
+}

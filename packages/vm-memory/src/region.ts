@@ -1,0 +1,102 @@
+/**
+ * One stretch of guest memory and the views of it that its users keep: plain buffers here, mappings in mmap.ts.
+ */
+import type { GuestAddress } from './address.ts'
+import { guestAddress } from './address.ts'
+import type { DirtyBitmap } from './dirty.ts'
+import { hex, MemoryError } from './errors.ts'
+
+/** Regions begin at multiples of this, so that no naturally aligned access up to 16 bytes lies in two of them. */
+export const REGION_ALIGNMENT = 16
+
+/** The largest region: what one ArrayBuffer view covers. More memory is several adjacent regions. */
+export const REGION_SIZE_MAX: number = 2 ** 32
+
+/** A part of a file behind a region. */
+export interface FileRange {
+  /** An open descriptor; who made the region says who closes it. */
+  readonly fd: number
+  /** Where the region begins in the file, in bytes. */
+  readonly offset: number
+}
+
+/** What a region is made of. A region itself will do too: `new GuestRegion({ ...region, start })` moves it. */
+export interface GuestRegionOptions {
+  /** Guest address of the first byte, a multiple of {@link REGION_ALIGNMENT}. */
+  readonly start: number
+  /** The memory, from 1 to 2^32 bytes, at a multiple of 8 in its buffer. May be shared with other threads. */
+  readonly bytes: Uint8Array
+  /** Address of the first byte in this process; default unknown, as of any plain buffer. */
+  readonly hostAddress?: bigint | undefined
+  /** The file behind it; default none. */
+  readonly file?: FileRange | undefined
+  /** Where writes are noted; default nowhere. */
+  readonly dirty?: DirtyBitmap | undefined
+  /** Whether huge pages back it; default unknown. */
+  readonly hugetlb?: boolean | undefined
+}
+
+/**
+ * A region of guest memory. Immutable but for the bytes themselves, which guest and host write at any time.
+ *
+ * `view` and `bytes` are for device code on hot paths: find the region with `GuestMemory.regionOf`, then access at
+ * `address - region.start`. Whoever writes through them notes it: `region.dirty?.mark(offset, length)`. An access
+ * may be torn against a concurrent one; where that matters, and for the order of accesses, use `Atomics` on `u16`,
+ * `u32` or `u64`.
+ */
+export class GuestRegion {
+  /** Guest address of the first byte. */
+  readonly start: GuestAddress
+  /** Bytes, from 1 to {@link REGION_SIZE_MAX}. */
+  readonly size: number
+  /** Guest address of the last byte. */
+  readonly last: GuestAddress
+  readonly view: DataView
+  readonly bytes: Uint8Array
+  /** The same bytes for 16-bit atomics, indexed by `offset >>> 1`. */
+  readonly u16: Uint16Array
+  /** The same bytes for 32-bit atomics, indexed by `offset >>> 2`. */
+  readonly u32: Uint32Array
+  /** The same bytes for 64-bit atomics, indexed by `offset >>> 3`. */
+  readonly u64: BigUint64Array
+  /** Address of the first byte in this process; undefined for a plain buffer. */
+  readonly hostAddress: bigint | undefined
+  /** The file behind it, if any. */
+  readonly file: FileRange | undefined
+  /** Where writes are noted; undefined when they are not. */
+  readonly dirty: DirtyBitmap | undefined
+  /** Whether huge pages back it; undefined when nobody knows. */
+  readonly hugetlb: boolean | undefined
+
+  /**
+   * @throws MemoryError ERR_MEMORY_MISALIGNED for the start or the bytes, ERR_MEMORY_INVALID_ADDRESS for a region
+   * that leaves the address space, ERR_MEMORY_INVALID_ARGUMENT for no bytes, too many, or a bitmap of another size
+   */
+  constructor(options: GuestRegionOptions) {
+    const { start, bytes, dirty } = options
+    const { buffer, byteOffset, length: size } = bytes
+    if (size === 0 || size > REGION_SIZE_MAX) {
+      throw new MemoryError('ERR_MEMORY_INVALID_ARGUMENT', `a region of ${size} bytes at ${hex(start)}`)
+    }
+    if (dirty !== undefined && dirty.size !== size) {
+      const message = `a dirty bitmap for ${dirty.size} bytes on a region of ${size} bytes at ${hex(start)}`
+      throw new MemoryError('ERR_MEMORY_INVALID_ARGUMENT', message)
+    }
+    this.start = guestAddress(start)
+    this.size = size
+    this.last = guestAddress(start + (size - 1))
+    if (start % REGION_ALIGNMENT !== 0 || byteOffset % 8 !== 0) {
+      const message = `a region at ${hex(start)} (a multiple of ${REGION_ALIGNMENT} is needed), offset ${byteOffset} of its buffer (of 8)`
+      throw new MemoryError('ERR_MEMORY_MISALIGNED', message, { address: start })
+    }
+    this.view = new DataView(buffer, byteOffset, size)
+    this.bytes = bytes
+    this.u16 = new Uint16Array(buffer, byteOffset, Math.floor(size / 2))
+    this.u32 = new Uint32Array(buffer, byteOffset, Math.floor(size / 4))
+    this.u64 = new BigUint64Array(buffer, byteOffset, Math.floor(size / 8))
+    this.hostAddress = options.hostAddress
+    this.file = options.file
+    this.dirty = dirty
+    this.hugetlb = options.hugetlb
+  }
+}
