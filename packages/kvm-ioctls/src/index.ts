@@ -1,1 +1,32 @@
-export {}
+/**
+ * The Linux KVM API.
+ * @packageDocumentation
+ */
+export type { CoalescedRing } from './coalesced-ring.ts'
+// Every name in these begins with the prefix of its family: KVM_CAP_, KVM_EXIT_ and the like, and MSR_.
+export * from './constants/capabilities.ts'
+export * from './constants/exits.ts'
+export * from './constants/flags.ts'
+export * from './constants/msr-index.ts'
+export * from './constants/requests.ts'
+export { KVM_MAX_CPUID_ENTRIES } from './cpuid.ts'
+export type { Device } from './device.ts'
+export { DirtyBitmap } from './dirty-bitmap.ts'
+export type { DirtyRing } from './dirty-ring.ts'
+export type { EnableCapOptions } from './enable-cap.ts'
+export { KvmError, type KvmErrorCode } from './errors.ts'
+export type * from './exits.ts'
+export { type GsiRoute, KVM_MAX_IRQ_ROUTES, type Msi } from './gsi-routing.ts'
+export type { IoEvent } from './ioevent.ts'
+export { Kvm, type KvmOpenOptions } from './kvm.ts'
+export type { Json } from './layout/field.ts'
+export type { Struct, StructView } from './layout/struct.ts'
+export { KVM_MAX_IO_MSRS } from './msr.ts'
+export type { MsrFilter, MsrFilterRange } from './msr-filter.ts'
+export * from './structs/devices.ts'
+export * from './structs/events.ts'
+export { type CpuidEntry, kvm_cpuid_entry2, kvm_msr_entry, type Msr } from './structs/lists.ts'
+export * from './structs/registers.ts'
+export { kvm_sync_regs, type SyncRegs } from './structs/run.ts'
+export { Vcpu, type VcpuDescriptor, type VcpuOptions } from './vcpu.ts'
+export { type CoalescedZone, type MemoryRegion, type MemoryRegion2, Vm } from './vm.ts'

@@ -1,0 +1,405 @@
+/**
+ * One virtual CPU: runs, and is kicked out of them. Documentation/virt/kvm/api.rst, KVM_RUN and "The kvm_run structure".
+ */
+import { setTimeout as sleep } from 'node:timers/promises'
+import { ioctlAsync, ioctlRaw, MAP_SHARED, Mapping, SystemError } from '@vmm/sys-util'
+import { CoalescedRing } from './coalesced-ring.ts'
+import { KVM_COALESCED_MMIO_PAGE_OFFSET, KVM_DIRTY_LOG_PAGE_OFFSET } from './constants/exits.ts'
+import { KVM_RUN } from './constants/requests.ts'
+import { DirtyRing } from './dirty-ring.ts'
+import { KvmError } from './errors.ts'
+import { ExitDecoder } from './exit-decoder.ts'
+import type { MemoryFaultExit, VcpuExit } from './exits.ts'
+import { request, setStruct } from './handle.ts'
+import { DEFAULT_KICK_SIGNAL, kickSignalMask, prepareKickSignal, signalRunners } from './kick-signal.ts'
+import type { StructView } from './layout/struct.ts'
+import { kvm_signal_mask } from './structs/events.ts'
+import { kvm_run, type SyncRegs } from './structs/run.ts'
+import { giveThread, takeThread } from './thread-pool.ts'
+import { VcpuState } from './vcpu-state.ts'
+
+const PAGE_SIZE = 4096
+const IMMEDIATE_EXIT = kvm_run.offsetOf('immediate_exit')
+
+const EINTR = 4
+const EAGAIN = 11
+const EFAULT = 14
+const EHWPOISON = 133
+
+/** How long a kick waits, in milliseconds, before it looks for the thread again: doubled each time, up to a limit. */
+const FIRST_RETRY_MS = 1
+const LAST_RETRY_MS = 64
+
+/** A vCPU as another thread of this process can get it: can be posted to a worker. */
+export interface VcpuDescriptor {
+  readonly fd: number
+  /** {@link Kvm.vcpuMmapSize} */
+  readonly mmapSize: number
+  /** What KVM_CAP_XSAVE2 says of the VM; 0 where KVM lacks it. */
+  readonly xsaveSize: number
+}
+
+/** What of a vCPU can be chosen. */
+export interface VcpuOptions {
+  /** The real-time signal that kicks it, 34 to 64. Its handler is replaced. Default 40. */
+  readonly kickSignal?: number
+}
+
+/**
+ * One virtual CPU.
+ *
+ * {@link run} leaves the JavaScript thread free; {@link runSync} blocks it, for those who give a vCPU a worker of its own. One
+ * run at a time.
+ */
+export class Vcpu extends VcpuState {
+  readonly #descriptor: VcpuDescriptor
+  readonly #kickSignal: number
+  readonly #mapping: Mapping
+  readonly #page: DataView<ArrayBuffer>
+  readonly #pageBytes: Uint8Array<ArrayBuffer>
+  readonly #decoder: ExitDecoder
+  readonly #header: StructView<ReturnType<typeof kvm_run.get>>
+  #coalescedRing: CoalescedRing | undefined
+  #dirtyRing: DirtyRing | undefined
+
+  #running = false
+  #resolve: (exit: VcpuExit) => void = nothing
+  #reject: (error: unknown) => void = nothing
+  #kick: Promise<void> | undefined
+  #kickDone: () => void = nothing
+  #kickTimer: NodeJS.Timeout | undefined
+
+  private constructor(descriptor: VcpuDescriptor, owned: boolean, options: VcpuOptions) {
+    super(descriptor.fd, owned, descriptor.xsaveSize)
+    this.#descriptor = descriptor
+    this.#kickSignal = options.kickSignal ?? DEFAULT_KICK_SIGNAL
+    this.#mapping = new Mapping({ size: descriptor.mmapSize, fd: descriptor.fd, flags: MAP_SHARED })
+    this.#page = new DataView(this.#mapping.view())
+    this.#pageBytes = new Uint8Array(this.#page.buffer)
+    this.#header = kvm_run.live(this.#page, 0)
+    this.#decoder = new ExitDecoder(this.#page)
+  }
+
+  /** Takes over an open descriptor of a vCPU. */
+  static fromFd(descriptor: VcpuDescriptor, options: VcpuOptions = {}): Vcpu {
+    const vcpu = new Vcpu(descriptor, true, options)
+    prepareKickSignal(vcpu.#kickSignal)
+    vcpu.setSignalMask(kickSignalMask(vcpu.#kickSignal))
+    return vcpu
+  }
+
+  /**
+   * A second object for a vCPU that another thread of this process has made: a worker gets `descriptor` posted and
+   * runs it. {@link close} leaves the vCPU itself alone.
+   * @param options as the vCPU was made with
+   */
+  static attach(descriptor: VcpuDescriptor, options: VcpuOptions = {}): Vcpu {
+    return new Vcpu(descriptor, false, options)
+  }
+
+  /** What {@link attach} takes. */
+  get descriptor(): VcpuDescriptor {
+    return this.#descriptor
+  }
+
+  // Runs
+
+  /**
+   * Runs the guest on a thread of libuv's pool until something is left to this process.
+   * @returns the reason: an object that the next run fills anew
+   * @throws KvmError ERR_KVM_VCPU_RUNNING where a run is under way, ERR_KVM_THREADPOOL_EXHAUSTED where runs hold all threads
+   * @throws SystemError where KVM refuses
+   */
+  run(): Promise<VcpuExit> {
+    return new Promise(this.#start)
+  }
+
+  /**
+   * Runs the guest on this very thread, which does nothing else until something is left to this process.
+   * @returns the reason: an object that the next run fills anew
+   */
+  runSync(): VcpuExit {
+    this.#checkIdle()
+    for (;;) {
+      const result = ioctlRaw(this.fd, KVM_RUN)
+      const exit = this.#outcome(result)
+      if (exit !== undefined) return exit
+    }
+  }
+
+  /** Whether a run that {@link run} started is under way. */
+  get running(): boolean {
+    return this.#running
+  }
+
+  /**
+   * Has the next run end at once, as `interrupted`, after what is left of the exit at hand has been done to the guest. The
+   * run takes it back: it is good for one.
+   */
+  get immediateExit(): boolean {
+    return this.#header.immediate_exit !== 0
+  }
+
+  set immediateExit(immediateExit: boolean) {
+    this.#header.immediate_exit = immediateExit ? 1 : 0
+  }
+
+  /**
+   * Does to the guest what is left of the exit at hand, for example puts the data of a read into its register, and
+   * runs no further. State is to be saved after this.
+   * @returns `interrupted`; another exit where the instruction at hand is not through, as of `rep ins`: to be handled
+   *   like any, and then again
+   */
+  completeExit(): VcpuExit {
+    this.immediateExit = true
+    return this.runSync()
+  }
+
+  // Kicks
+
+  /**
+   * Ends the run that is under way. Where there is none nothing happens: the next run is not ended. (Say to the
+   * loop around `run` what it shall do before you kick, and nothing gets lost.)
+   *
+   * The kicked run ends as `interrupted`, or otherwise where it was about to end anyway. No other vCPU is told: where
+   * a signal hits one, it goes on.
+   * @returns settles after the run has
+   */
+  kick(): Promise<void> {
+    if (!this.#running) return Promise.resolve()
+    if (this.#kick === undefined) {
+      this.#kick = new Promise((resolve) => {
+        this.#kickDone = resolve
+      })
+      // Before the signal: a thread that has not entered the guest yet finds this, one that has is hit by the signal.
+      Atomics.store(this.#pageBytes, IMMEDIATE_EXIT, 1)
+      this.#signal(FIRST_RETRY_MS)
+    }
+    return this.#kick
+  }
+
+  /**
+   * Ends the run that another thread of this process has under way by {@link runSync}, or else its next one. Say to its
+   * loop what it shall do before, by Atomics, and nothing gets lost.
+   * @param signal gives up waiting; default never
+   * @returns settles once the run has ended
+   */
+  async kickRemote(signal?: AbortSignal): Promise<void> {
+    Atomics.store(this.#pageBytes, IMMEDIATE_EXIT, 1)
+    let retryMs = FIRST_RETRY_MS
+    while (!this.closed && Atomics.load(this.#pageBytes, IMMEDIATE_EXIT) !== 0) {
+      signalRunners(this.fd, this.#kickSignal)
+      await sleep(retryMs, undefined, { signal })
+      retryMs = Math.min(2 * retryMs, LAST_RETRY_MS)
+    }
+  }
+
+  /**
+   * Says which signals are blocked during runs, instead of the mask that kicks need: all but {@link VcpuOptions.kickSignal}.
+   * @param mask bit n-1 for signal n; undefined for the thread's own mask. Kicks work as long as it leaves their signal.
+   */
+  setSignalMask(mask: bigint | undefined): void {
+    if (mask === undefined) {
+      request(this, 'KVM_SET_SIGNAL_MASK', 0)
+      return
+    }
+    const sigset = new Uint8Array(BigUint64Array.of(mask).buffer)
+    setStruct(this, 'KVM_SET_SIGNAL_MASK', kvm_signal_mask, { len: sigset.length, sigset })
+  }
+
+  // The run page
+
+  /**
+   * Registers that travel in the run page, in place: KVM_CAP_SYNC_REGS. After a run those are good that {@link syncValid}
+   * asked for; before one, those written are to be named in {@link syncDirty}.
+   */
+  get syncRegs(): SyncRegs {
+    return this.#header.s
+  }
+
+  /** Which registers a run leaves in the page: `KVM_SYNC_X86_*`. */
+  get syncValid(): number {
+    return Number(this.#header.kvm_valid_regs)
+  }
+
+  set syncValid(fields: number) {
+    this.#header.kvm_valid_regs = BigInt(fields)
+  }
+
+  /** Which registers the next run takes from the page: `KVM_SYNC_X86_*`. The run sets it back to 0. */
+  get syncDirty(): number {
+    return Number(this.#header.kvm_dirty_regs)
+  }
+
+  set syncDirty(fields: number) {
+    this.#header.kvm_dirty_regs = BigInt(fields)
+  }
+
+  /** Has runs end as `irq-window` as soon as the guest can take an interrupt; for those without an irqchip. */
+  get requestInterruptWindow(): boolean {
+    return this.#header.request_interrupt_window !== 0
+  }
+
+  set requestInterruptWindow(request: boolean) {
+    this.#header.request_interrupt_window = request ? 1 : 0
+  }
+
+  /** Whether {@link interrupt} may be called; as of the last exit. */
+  get readyForInterrupt(): boolean {
+    return this.#header.ready_for_interrupt_injection !== 0
+  }
+
+  /** Whether the guest's RFLAGS.IF is set; as of the last exit. */
+  get interruptFlag(): boolean {
+    return this.#header.if_flag !== 0
+  }
+
+  /** `KVM_RUN_X86_*`; as of the last exit. */
+  get runFlags(): number {
+    return this.#header.flags
+  }
+
+  /** The task priority, CR8, for those without an irqchip: as of the last exit, and for the next run. */
+  get cr8(): bigint {
+    return this.#header.cr8
+  }
+
+  set cr8(cr8: bigint) {
+    this.#header.cr8 = cr8
+  }
+
+  // Rings
+
+  /**
+   * The VM's ring of writes kept back: {@link Vm.registerCoalescedZone}.
+   * @throws KvmError ERR_KVM_NO_RING where KVM_CAP_COALESCED_MMIO is missing
+   */
+  get coalescedRing(): CoalescedRing {
+    if (this.#coalescedRing === undefined) {
+      const offset = KVM_COALESCED_MMIO_PAGE_OFFSET * PAGE_SIZE
+      if (this.#mapping.size < offset + PAGE_SIZE) {
+        throw new KvmError('ERR_KVM_NO_RING', 'this KVM does not map a ring of coalesced writes')
+      }
+      this.#coalescedRing = new CoalescedRing(new DataView(this.#page.buffer, offset, PAGE_SIZE))
+    }
+    return this.#coalescedRing
+  }
+
+  /**
+   * Maps the ring of pages that this vCPU dirties.
+   * @param size bytes, as KVM_CAP_DIRTY_LOG_RING (or its ACQ_REL form) was enabled with before the vCPU was made
+   * @throws SystemError EINVAL where it was not
+   */
+  mapDirtyRing(size: number): DirtyRing {
+    const offset = KVM_DIRTY_LOG_PAGE_OFFSET * PAGE_SIZE
+    this.#dirtyRing ??= new DirtyRing(new Mapping({ size, fd: this.fd, flags: MAP_SHARED, offset }))
+    return this.#dirtyRing
+  }
+
+  // The end
+
+  /**
+   * Unmaps the run page and closes the descriptor. Idempotent.
+   * @throws KvmError ERR_KVM_VCPU_RUNNING during a run: {@link stop} then
+   */
+  override close(): void {
+    if (this.closed) return
+    this.#checkIdle()
+    this.#dirtyRing?.close()
+    this.#mapping.close()
+    super.close()
+  }
+
+  /** Ends the run that is under way, if any, and closes. */
+  async stop(): Promise<void> {
+    // The loop around run() goes on when the run has ended, before this does, and may have started another.
+    while (this.#running) await this.kick()
+    this.close()
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.stop()
+  }
+
+  #checkIdle(): void {
+    if (this.#running) throw new KvmError('ERR_KVM_VCPU_RUNNING', 'the vCPU is in KVM_RUN')
+  }
+
+  // Made once, so that a run allocates nothing but its promise.
+  readonly #start = (resolve: (exit: VcpuExit) => void, reject: (error: unknown) => void): void => {
+    this.#checkIdle()
+    takeThread()
+    this.#running = true
+    this.#resolve = resolve
+    this.#reject = reject
+    this.#submit()
+  }
+
+  #submit(): void {
+    try {
+      ioctlAsync(this.fd, KVM_RUN, 0, this.#returned)
+    } catch (error) {
+      this.#settle()
+      this.#reject(error)
+    }
+  }
+
+  readonly #returned = (result: number): void => {
+    let exit: VcpuExit | undefined
+    try {
+      exit = this.#outcome(result)
+    } catch (error) {
+      this.#settle()
+      this.#reject(error)
+      return
+    }
+    if (exit === undefined) {
+      this.#submit()
+      return
+    }
+    this.#settle()
+    this.#resolve(exit)
+  }
+
+  /** The run is over: its thread goes back, and those who kicked are told, after those who wait for the run. */
+  #settle(): void {
+    giveThread()
+    this.#running = false
+    if (this.#kick === undefined) return
+    clearTimeout(this.#kickTimer)
+    this.#kick = undefined
+    queueMicrotask(this.#kickDone)
+  }
+
+  /**
+   * What a return of KVM_RUN means; undefined: go on. That is EINTR which nobody here asked for, from a kick that was
+   * for another vCPU on this thread, and EAGAIN, from a vCPU that has been woken and has to look again.
+   */
+  #outcome(result: number): VcpuExit | undefined {
+    const asked = !this.closed && this.#takeImmediateExit()
+    if (result === 0) return this.#decoder.decode()
+    if (result === -EINTR || result === -EAGAIN) return asked ? this.#decoder.interrupted : undefined
+    const fault = this.#memoryFault(result)
+    if (fault !== undefined) return fault
+    throw new SystemError('KVM_RUN', -result, `fd ${this.fd}`)
+  }
+
+  #memoryFault(result: number): MemoryFaultExit | undefined {
+    if (result === -EFAULT) return this.#decoder.memoryFault('EFAULT')
+    return result === -EHWPOISON ? this.#decoder.memoryFault('EHWPOISON') : undefined
+  }
+
+  /** Takes the wish for an immediate exit back. By Atomics: what its maker wrote before is to be seen after. */
+  #takeImmediateExit(): boolean {
+    if (this.#pageBytes[IMMEDIATE_EXIT] === 0) return false
+    Atomics.store(this.#pageBytes, IMMEDIATE_EXIT, 0)
+    return true
+  }
+
+  #signal(retryMs: number): void {
+    signalRunners(this.fd, this.#kickSignal)
+    this.#kickTimer = setTimeout(() => this.#signal(Math.min(2 * retryMs, LAST_RETRY_MS)), retryMs)
+  }
+}
+
+function nothing(): void {}
