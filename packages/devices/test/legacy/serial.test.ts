@@ -391,6 +391,26 @@ describe('receiver', () => {
   })
 })
 
+describe('the FIFO error bit', () => {
+  it('goes with the last byte that carries an error, whether LSR was read or not', () => {
+    const { serial } = createFifoSerial()
+    serial.sendBreak()
+    serial.read(DATA_OFFSET)
+    serial.enqueue(bytes(1))
+    expect(serial.read(LSR_OFFSET)).toBe(IDLE | LSR_DR_BIT)
+    serial.sendBreak()
+    serial.write(FCR_OFFSET, FCR_ENABLE_BIT | FCR_CLEAR_RECEIVE_BIT)
+    serial.enqueue(bytes(1))
+    expect(serial.read(LSR_OFFSET)).toBe(IDLE | LSR_DR_BIT)
+  })
+
+  it('does not exist while the FIFOs are off', () => {
+    const { serial } = createSerial()
+    serial.sendBreak()
+    expect(serial.read(LSR_OFFSET)).toBe(IDLE | LSR_DR_BIT | LSR_BI_BIT)
+  })
+})
+
 describe('loopback', () => {
   it('receives what is sent, and sends nothing', () => {
     const { serial, sent, interrupt } = createFifoSerial()

@@ -230,7 +230,6 @@ export class CmosRtc implements BusDevice {
     const now = this.#now()
     const since = this.#collectedMs
     this.#collectedMs = now
-    if (now <= since) return
     if (this.#nextPeriod(since) <= now) this.#flags |= reg.RTC_B_PERIODIC_INTERRUPT_BIT
     if (this.#isStopped()) return
     if (nextUpdate(since) <= now) this.#flags |= reg.RTC_B_UPDATE_INTERRUPT_BIT

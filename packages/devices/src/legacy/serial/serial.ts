@@ -195,7 +195,8 @@ export class Serial implements BusDevice {
 
   /**
    * Whom to tell that the guest has made room: after it has read the last byte, emptied the FIFO, or let input
-   * in again. It may call {@link enqueue} at once. One listener; a later one takes its place.
+   * in again. It is called inside the guest's access, so better fill the FIFO later than at once: a guest that
+   * finds more whenever it looks never leaves its interrupt handler. One listener; a later one takes its place.
    */
   onReceiveReady(listener: (() => void) | undefined): void {
     this.#receiveReady = listener
