@@ -7,4 +7,6 @@ export default defineConfig({
   dts: true,
   clean: true,
   sourcemap: true,
+  // Optional dependencies, which tsup would bundle.
+  external: ['lzma-native', /^lzo-wasm/],
 })

@@ -33,6 +33,7 @@ export { loadBzImage, parseBzImage } from './bzimage.ts'
 export { Cmdline, COMMAND_LINE_SIZE, writeCmdline } from './cmdline.ts'
 export type { BootConfig } from './configure-boot.ts'
 export { configureBoot } from './configure-boot.ts'
+export type { Compression } from './decompress/decompress.ts'
 export type { E820Entry, ReservedRange } from './e820.ts'
 export {
   buildE820,
@@ -65,3 +66,5 @@ export type { SetupDataEntry } from './setup-data.ts'
 export { SETUP_DTB, SETUP_RNG_SEED, writeSetupData } from './setup-data.ts'
 export type { SetupHeaderField } from './setup-header.ts'
 export { SetupHeader } from './setup-header.ts'
+export type { UnpackBzImageOptions, UnpackedBzImage } from './unpack-bzimage.ts'
+export { unpackBzImage } from './unpack-bzimage.ts'

@@ -5,10 +5,11 @@
 import { isBzImage, loadBzImage } from './bzimage.ts'
 import { isElf, loadElf } from './elf.ts'
 import { loadFlat } from './flat.ts'
-import type { GuestMemory } from './guest-memory.ts'
+import { type GuestMemory, totalRam } from './guest-memory.ts'
 import { type Image, type ImageSource, imageSource } from './image-source.ts'
 import type { LoadedKernel } from './loaded-kernel.ts'
 import { LoaderError } from './loader-error.ts'
+import { unpackBzImage } from './unpack-bzimage.ts'
 
 /** Options of {@link loadKernel}. */
 export interface LoadKernelOptions {
@@ -16,6 +17,11 @@ export interface LoadKernelOptions {
   readonly format?: 'flat'
   /** Where a flat image goes, or a relocatable bzImage; see {@link loadFlat} and {@link loadBzImage}. */
   readonly address?: number
+  /**
+   * Unpack a bzImage on the host and load the ELF file inside; default false, which leaves that to the guest. Faster
+   * where guest code is slow, and without KASLR.
+   */
+  readonly unpack?: boolean
   /** How an ELF file is to be entered; default `linux64`. */
   readonly protocol?: 'linux64' | 'pvh'
   /** Lowest address that an ELF file or a bzImage may load to; default 1 MiB. */
@@ -26,7 +32,7 @@ export interface LoadKernelOptions {
  * Detects what an image is and loads it.
  *
  * @param image its bytes, or an {@link ImageFile}, which is read in pieces
- * @throws {LoaderError} `ERR_KERNEL_*`, `ERR_IMAGE_FILE`
+ * @throws {LoaderError} `ERR_KERNEL_*`, `ERR_PAYLOAD_*`, `ERR_IMAGE_FILE`
  */
 export const loadKernel = async (
   memory: GuestMemory,
@@ -36,7 +42,11 @@ export const loadKernel = async (
   const source = imageSource(image)
   if (options.format === 'flat') return loadFlat(memory, source, options)
   if (isElf(source)) return loadElf(memory, source, options)
-  if (isBzImage(source)) return loadBzImage(memory, source, options)
+  if (isBzImage(source) && options.unpack !== true) return loadBzImage(memory, source, options)
+  if (isBzImage(source)) {
+    const { elf, setupHeader } = await unpackBzImage(source, { maxSize: totalRam(memory) })
+    return { ...loadElf(memory, elf, options), setupHeader }
+  }
   throw new LoaderError(
     'ERR_KERNEL_UNKNOWN',
     `the image is no kernel: neither an ELF file nor a bzImage (${describe(source)})`,

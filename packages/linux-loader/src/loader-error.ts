@@ -31,6 +31,8 @@ export type LoaderErrorCode =
   | 'ERR_PAYLOAD_UNKNOWN'
   /** The payload does not decompress. */
   | 'ERR_PAYLOAD_CORRUPT'
+  /** The optional library for the payload's compression is not installed, or does not load on this host. */
+  | 'ERR_PAYLOAD_LIBRARY'
   /** The payload decompresses to more than the limit. */
   | 'ERR_PAYLOAD_TOO_LARGE'
   /** The initrd has no bytes. */

@@ -66,6 +66,7 @@ ${Object.keys(constants)
 }
 `
 
+const { CI } = process.env
 const hasCompiler = (() => {
   try {
     execFileSync('gcc', ['-E', '-x', 'c', '-'], { input: '#include <asm/bootparam.h>\n', stdio: 'pipe' })
@@ -76,35 +77,32 @@ const hasCompiler = (() => {
 })()
 const reason = hasCompiler ? '' : ' (skipped: needs gcc and the Linux headers)'
 
-describe.skipIf(!hasCompiler && process.env['CI'] === undefined)(
-  `layouts and <asm/bootparam.h>${reason}`,
-  () => {
-    let directory = ''
-    let lines: string[] = []
+describe.skipIf(!hasCompiler && CI === undefined)(`layouts and <asm/bootparam.h>${reason}`, () => {
+  let directory = ''
+  let lines: string[] = []
 
-    beforeAll(() => {
-      directory = mkdtempSync(join(tmpdir(), 'bootparam-'))
-      const source = join(directory, 'layout.c')
-      const binary = join(directory, 'layout')
-      writeFileSync(source, program)
-      execFileSync('gcc', ['-o', binary, source], { stdio: 'pipe' })
-      lines = execFileSync(binary, { encoding: 'utf8' }).trim().split('\n')
-    })
+  beforeAll(() => {
+    directory = mkdtempSync(join(tmpdir(), 'bootparam-'))
+    const source = join(directory, 'layout.c')
+    const binary = join(directory, 'layout')
+    writeFileSync(source, program)
+    execFileSync('gcc', ['-o', binary, source], { stdio: 'pipe' })
+    lines = execFileSync(binary, { encoding: 'utf8' }).trim().split('\n')
+  })
 
-    afterAll(() => rmSync(directory, { recursive: true, force: true }))
+  afterAll(() => rmSync(directory, { recursive: true, force: true }))
 
-    it.each(fields.map(([struct, name, field], i) => [struct, name, field, i] as const))(
-      'agree on %s.%s',
-      (_struct, _name, field, i) => {
-        expect(`${field.offset} ${field.size}`).toBe(lines[i])
-      },
-    )
+  it.each(fields.map(([struct, name, field], i) => [struct, name, field, i] as const))(
+    'agree on %s.%s',
+    (_struct, _name, field, i) => {
+      expect(`${field.offset} ${field.size}`).toBe(lines[i])
+    },
+  )
 
-    it.each(Object.entries(constants).map(([name, value], i) => [name, value, i] as const))(
-      'agree on %s',
-      (_name, value, i) => {
-        expect(String(value)).toBe(lines[fields.length + i])
-      },
-    )
-  },
-)
+  it.each(Object.entries(constants).map(([name, value], i) => [name, value, i] as const))(
+    'agree on %s',
+    (_name, value, i) => {
+      expect(String(value)).toBe(lines[fields.length + i])
+    },
+  )
+})

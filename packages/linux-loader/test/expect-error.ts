@@ -3,17 +3,30 @@ import { LoaderError, type LoaderErrorCode } from '../src/loader-error.ts'
 
 /** Runs something that must throw a LoaderError with this code and, if given, a message like this. */
 export const expectLoaderError = (code: LoaderErrorCode, run: () => unknown, message?: RegExp): void => {
-  const error = thrownBy(run)
-  expect(error).toBeInstanceOf(LoaderError)
-  expect((error as LoaderError).code).toBe(code)
-  if (message !== undefined) expect((error as LoaderError).message).toMatch(message)
-}
-
-const thrownBy = (run: () => unknown): unknown => {
+  let thrown: unknown
   try {
     run()
   } catch (error) {
-    return error
+    thrown = error
   }
-  return undefined
+  check(thrown, code, message)
+}
+
+/** The same for something asynchronous. */
+export const expectRejection = async (
+  code: LoaderErrorCode,
+  promise: Promise<unknown>,
+  message?: RegExp,
+): Promise<void> => {
+  const thrown: unknown = await promise.then(
+    () => undefined,
+    (error: unknown) => error,
+  )
+  check(thrown, code, message)
+}
+
+const check = (thrown: unknown, code: LoaderErrorCode, message: RegExp | undefined): void => {
+  expect(thrown).toBeInstanceOf(LoaderError)
+  expect((thrown as LoaderError).code).toBe(code)
+  if (message !== undefined) expect((thrown as LoaderError).message).toMatch(message)
 }
