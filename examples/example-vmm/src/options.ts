@@ -1,0 +1,104 @@
+/**
+ * The command line: what may be asked, and which of it can't be.
+ */
+import { Command, CommanderError, InvalidArgumentError } from 'commander'
+
+/** What the user asked is impossible: exit status 2. */
+export class UsageError extends Error {
+  override readonly name = 'UsageError'
+}
+
+/** `example-vmm run`, checked as far as it can be without looking at the host. */
+export interface RunOptions {
+  /** Path of the kernel image: ELF or bzImage. */
+  readonly kernel: string
+  /** Path of the initial RAM disk. */
+  readonly initrd?: string
+  /** The kernel's command line. */
+  readonly cmdline: string
+  /** Guest memory in MiB. */
+  readonly memory: number
+  /** Number of vCPUs. */
+  readonly cpus: number
+  /** Path of the KVM device. */
+  readonly kvm: string
+  /** Ends the VM after so many seconds. */
+  readonly timeout?: number
+  /** Where to write the report. */
+  readonly report?: string
+}
+
+/** The least memory that makes sense, in MiB: Linux and its tables do not fit below. */
+const MEMORY_MIN_MIB = 4
+/** Without --cmdline: a console, and a guest that ends instead of hanging. */
+const DEFAULT_CMDLINE = 'console=ttyS0 reboot=k panic=-1'
+
+function wholeNumber(least: number, most: number, unit: string): (text: string) => number {
+  return (text) => {
+    const value = Number(text)
+    if (/^\d+$/.test(text) && value >= least && value <= most) return value
+    throw new InvalidArgumentError(`Expected a whole number of ${unit} from ${least} to ${most}.`)
+  }
+}
+
+function seconds(text: string): number {
+  const value = Number(text)
+  if (/^\d+(\.\d+)?$/.test(text) && value > 0 && value <= 2_000_000) return value
+  throw new InvalidArgumentError('Expected seconds, above 0 and up to 2000000.')
+}
+
+/**
+ * Parses the arguments after the program's name.
+ * @returns the options, or undefined where help or the version was asked for and has been printed
+ * @throws UsageError
+ */
+export function parseArguments(args: readonly string[]): RunOptions | undefined {
+  let options: RunOptions | undefined
+  let complaint = ''
+  const program = new Command('example-vmm')
+    .description('A microVM composed of the @vmm packages. On a terminal, Ctrl-A x ends it.')
+    .exitOverride()
+    .configureOutput({
+      writeErr: (text) => {
+        complaint += text
+      },
+    })
+  program
+    .command('run')
+    .description('boot a Linux kernel')
+    .requiredOption('--kernel <path>', 'kernel image: vmlinux (ELF) or bzImage')
+    .option('--initrd <path>', 'initial RAM disk')
+    .option('--cmdline <text>', "the kernel's command line", DEFAULT_CMDLINE)
+    .option('--memory <mib>', 'guest memory', wholeNumber(MEMORY_MIN_MIB, 2 ** 24, 'MiB'), 128)
+    .option('--cpus <n>', 'number of vCPUs', wholeNumber(1, 254, 'vCPUs'), 1)
+    .option('--kvm <path>', "the host's KVM device", '/dev/kvm')
+    .option('--timeout <seconds>', 'end the VM after so long, with exit status 4', seconds)
+    .option('--report <path>', 'write times, exits and memory as JSON')
+    .addHelpText(
+      'after',
+      `
+Exit status:
+  0  the guest shut down or reset, or Ctrl-A x
+  1  the host failed: no /dev/kvm, no memory, ...
+  2  wrong usage: an option, or the file that it names
+  3  the guest died: triple fault, internal error
+  4  timeout
+  128+N  ended by signal N`,
+    )
+    .action((given: RunOptions) => {
+      options = given
+    })
+  try {
+    program.parse(args, { from: 'user' })
+  } catch (error) {
+    if (!(error instanceof CommanderError)) throw error
+    if (error.exitCode === 0) return undefined
+    // Without a command commander prints all of its help to stderr: a sentence will do.
+    throw new UsageError(
+      error.code === 'commander.help'
+        ? 'no command given: see example-vmm --help'
+        : complaint.trim().replace(/^error: /, ''),
+    )
+  }
+  return options
+}

@@ -1,0 +1,70 @@
+/**
+ * What `--report` writes: when things happened, why the vCPUs came out, what it took.
+ */
+import { writeFileSync } from 'node:fs'
+
+/** The report, as JSON. Times are milliseconds since the process started; null for what never happened. */
+export interface Report {
+  /** 0 to 4, or 128+N: the exit status. */
+  readonly status: number
+  /** Why it ended, in a sentence. */
+  readonly reason: string
+  readonly times: {
+    /** Memory, devices and vCPUs are set up, the kernel is loaded. */
+    readonly vmReady: number | null
+    /** The first vCPU is about to enter the guest. */
+    readonly firstRun: number | null
+    /** The guest wrote the boot marker. */
+    readonly bootMarker: number | null
+    /** The VM ended. */
+    readonly exit: number | null
+  }
+  /** How often vCPUs came out of KVM_RUN, by the kind of exit, all vCPUs together. */
+  readonly exits: Readonly<Record<string, number>>
+  /** Instructions completed for KVM, by mnemonic. */
+  readonly completions: Readonly<Record<string, number>>
+  /** The most memory the process has had, guest memory that was touched included, in KiB. */
+  readonly peakRssKib: number
+}
+
+/** Collects a report while the VM runs. */
+export class ReportBuilder {
+  readonly #times = { vmReady: null, firstRun: null, bootMarker: null, exit: null } as {
+    -readonly [K in keyof Report['times']]: number | null
+  }
+  readonly #exits = new Map<string, number>()
+  readonly #completions = new Map<string, number>()
+
+  /** Notes the time of an event, the first time it happens. */
+  mark(event: keyof Report['times']): void {
+    // performance.now() counts from the start of the process.
+    this.#times[event] ??= Math.round(performance.now() * 100) / 100
+  }
+
+  /** Counts an exit. */
+  countExit(reason: string): void {
+    this.#exits.set(reason, (this.#exits.get(reason) ?? 0) + 1)
+  }
+
+  /** Counts an instruction completed for KVM. */
+  countCompletion(mnemonic: string): void {
+    this.#completions.set(mnemonic, (this.#completions.get(mnemonic) ?? 0) + 1)
+  }
+
+  /** The report, as of now. */
+  finish(status: number, reason: string): Report {
+    return {
+      status,
+      reason,
+      times: this.#times,
+      exits: Object.fromEntries(this.#exits),
+      completions: Object.fromEntries(this.#completions),
+      peakRssKib: process.resourceUsage().maxRSS,
+    }
+  }
+}
+
+/** Writes a report to a file. */
+export function writeReport(path: string, report: Report): void {
+  writeFileSync(path, `${JSON.stringify(report, null, 2)}\n`)
+}

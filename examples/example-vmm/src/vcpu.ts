@@ -1,0 +1,88 @@
+/**
+ * A vCPU of this VMM: KVM's, set up for the boot, and able to complete what KVM cannot emulate.
+ */
+import type { CpuidEntry, Vcpu, Vm } from '@vmm/kvm-ioctls'
+import type { BootState } from '@vmm/linux-loader'
+import type { GuestMemory } from '@vmm/vm-memory'
+import {
+  type Completion,
+  describeMode,
+  featuresFromCpuid,
+  InstructionCompleter,
+  type RaisedException,
+} from '@vmm/x86-completion'
+import { KvmCpuContext } from './cpu-context.ts'
+import { vcpuCpuid } from './cpuid.ts'
+import { isInterpretingKvm } from './host.ts'
+
+/** What a vCPU is made from. */
+export interface VcpuConfig {
+  /** 0 for the boot CPU; the APIC id. */
+  readonly index: number
+  readonly cpus: number
+  /** What the host's KVM supports. */
+  readonly cpuid: readonly CpuidEntry[]
+  /** Where the boot CPU begins; the others wait for INIT and SIPI. */
+  readonly bootState: BootState | undefined
+  readonly memory: GuestMemory
+}
+
+/** A number in hexadecimal, for a person. */
+export function hex(value: number | bigint): string {
+  return `0x${value.toString(16)}`
+}
+
+/** A vCPU and its completer. */
+export class GuestVcpu {
+  /** KVM's part. */
+  readonly kvm: Vcpu
+  readonly #index: number
+  readonly #completer: InstructionCompleter
+
+  constructor(vm: Vm, config: VcpuConfig) {
+    const { index, cpus, bootState } = config
+    const cpuid = vcpuCpuid(config.cpuid, { index, cpus, fastStrings: !isInterpretingKvm() })
+    this.#index = index
+    this.kvm = vm.createVcpu(index)
+    this.kvm.setCpuid2(cpuid)
+    if (bootState !== undefined) {
+      this.kvm.setRegs(bootState.regs)
+      this.kvm.setSregs({ ...this.kvm.getSregs(), ...bootState.sregs })
+      this.kvm.setMsrs(bootState.msrs.map(({ index, value }) => ({ index, data: value })))
+    }
+    const context = new KvmCpuContext(this.kvm, config.memory)
+    this.#completer = new InstructionCompleter(context, featuresFromCpuid(cpuid))
+  }
+
+  /** Does what KVM could not: the instruction is done, or its exception raised, when the vCPU runs on. */
+  completeInstruction(bytes: Uint8Array): Completion {
+    const completion = this.#completer.complete(bytes)
+    if (completion.kind === 'exception') this.#inject(completion)
+    return completion
+  }
+
+  /** Where the vCPU is, for a person. */
+  describe(): string {
+    const regs = this.kvm.getRegs()
+    return `vCPU ${this.#index} at RIP ${hex(regs.rip)} in ${describeMode(this.kvm.getSregs(), regs)}`
+  }
+
+  #inject({ vector, errorCode, cr2, dr6 }: RaisedException): void {
+    if (cr2 !== undefined) this.kvm.setSregs({ ...this.kvm.getSregs(), cr2 })
+    if (dr6 !== undefined) {
+      const debug = this.kvm.getDebugRegs()
+      this.kvm.setDebugRegs({ ...debug, dr6: debug.dr6 | dr6 })
+    }
+    const events = this.kvm.getVcpuEvents()
+    this.kvm.setVcpuEvents({
+      ...events,
+      exception: {
+        ...events.exception,
+        injected: 1,
+        nr: vector,
+        has_error_code: errorCode === undefined ? 0 : 1,
+        error_code: errorCode ?? 0,
+      },
+    })
+  }
+}

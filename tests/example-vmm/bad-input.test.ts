@@ -1,0 +1,111 @@
+/**
+ * Wrong input to example-vmm: one clear sentence, the right exit status, no stack trace.
+ */
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir, totalmem } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { EM_X86_64, elf32, elf64, HLT, PT_LOAD } from '../support/elf.ts'
+import { guestFile, runVmm } from '../support/example-vmm.ts'
+import { describeWithKvm } from '../support/kvm.ts'
+
+const USAGE = 2
+const HOST_FAILURE = 1
+
+let folder: string
+const file = (name: string) => join(folder, name)
+
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), 'vmm-bad-input-'))
+  writeFileSync(file('text'), 'This is no kernel, however long one looks at it.\n'.repeat(100))
+  writeFileSync(file('empty'), '')
+  const good = elf64({ machine: EM_X86_64, segments: [{ type: PT_LOAD, address: 0x100_0000, data: HLT }] })
+  writeFileSync(file('good'), good)
+  writeFileSync(file('cut'), good.subarray(0, good.length - 1))
+  writeFileSync(file('cut-header'), good.subarray(0, 70))
+  writeFileSync(file('elf32'), elf32())
+  writeFileSync(
+    file('huge'),
+    elf64({
+      machine: EM_X86_64,
+      segments: [{ type: PT_LOAD, address: 0x100_0000, data: HLT, memorySize: 2 ** 30 }],
+    }),
+  )
+  writeFileSync(file('initrd'), Buffer.alloc(63 * 2 ** 20))
+  mkdirSync(file('folder'))
+})
+afterAll(() => rmSync(folder, { recursive: true }))
+
+const run = (name: string, ...more: string[]) => ['run', '--kernel', file(name), '--memory', '64', ...more]
+
+async function expectComplaint(args: readonly string[], status: number, sentence: RegExp): Promise<void> {
+  const result = await runVmm(args)
+  expect(result.stderr).toMatch(sentence)
+  expect(result.stderr).toMatch(/^example-vmm: [^\n]+\n$/)
+  expect(result.stdout).toBe('')
+  expect(result.status).toBe(status)
+}
+
+test('no command', () => expectComplaint([], USAGE, /no command/))
+test('an unknown command', () => expectComplaint(['boot'], USAGE, /unknown command 'boot'/))
+test('an unknown option', () => expectComplaint(run('good', '--disco'), USAGE, /unknown option '--disco'/))
+test('no kernel', () => expectComplaint(['run'], USAGE, /--kernel/))
+test('0 CPUs', () => expectComplaint(run('good', '--cpus', '0'), USAGE, /--cpus.* from 1 to /))
+test('half a CPU', () => expectComplaint(run('good', '--cpus', '1.5'), USAGE, /--cpus/))
+test('1 MiB of memory', () => expectComplaint(run('good', '--memory', '1'), USAGE, /--memory/))
+test('memory in no number', () => expectComplaint(run('good', '--memory', 'much'), USAGE, /--memory/))
+test('a timeout of 0', () => expectComplaint(run('good', '--timeout', '0'), USAGE, /--timeout/))
+test('more memory than the host has', () =>
+  expectComplaint(
+    run('good', '--memory', String(Math.ceil(totalmem() / 2 ** 20) + 1)),
+    USAGE,
+    /memory.* host has/,
+  ))
+test('a report that cannot be written', () =>
+  expectComplaint(run('good', '--report', file('nowhere/report')), USAGE, /nowhere\/report/))
+test('a kernel that is not there', () => expectComplaint(run('missing'), USAGE, /missing/))
+test('a kernel that is a folder', () => expectComplaint(run('folder'), USAGE, /folder/))
+test('a kernel that is no kernel', () => expectComplaint(run('text'), USAGE, /text.*no.* kernel/i))
+test('a kernel that is empty', () => expectComplaint(run('empty'), USAGE, /empty/))
+test('a kernel cut short', () => expectComplaint(run('cut'), USAGE, /cut/))
+test('a kernel cut short in its headers', () => expectComplaint(run('cut-header'), USAGE, /cut-header/))
+test('a 32-bit kernel', () => expectComplaint(run('elf32'), USAGE, /32-bit/))
+test('a kernel that does not fit the memory', () => expectComplaint(run('huge'), USAGE, /1 GiB|1024 MiB/))
+test('an initrd that is not there', () =>
+  expectComplaint(run('good', '--initrd', file('missing')), USAGE, /missing/))
+test('an initrd that does not fit', () =>
+  expectComplaint(run('good', '--initrd', file('initrd')), USAGE, /63 MiB/))
+test('a command line too long', () =>
+  expectComplaint(run('good', '--cmdline', 'x'.repeat(100_000)), USAGE, /command line/))
+test('help is no error', async () => {
+  const result = await runVmm(['run', '--help'])
+  expect(result.status).toBe(0)
+  expect(result.stdout).toMatch(/--kernel/)
+})
+
+test('no /dev/kvm, and no right to it', async () => {
+  for (const [device, sentence] of [
+    [file('no-kvm'), /no-kvm.*(does not exist|not there|no such)/i],
+    [file('text'), /not.* KVM/i],
+  ] as const) {
+    const args = [...run('good'), '--kvm', device]
+    await expectComplaint(args, HOST_FAILURE, sentence)
+  }
+})
+
+describeWithKvm('on KVM', () => {
+  test('more CPUs than KVM allows', () => expectComplaint(run('good', '--cpus', '255'), USAGE, /--cpus/))
+  test('a kernel that ends early still ends', async () => {
+    const result = await runVmm([
+      'run',
+      '--kernel',
+      guestFile('vmlinux'),
+      '--memory',
+      '64',
+      '--timeout',
+      '0.2',
+    ])
+    expect(result.status).toBe(4)
+    expect(result.stderr).toMatch(/^example-vmm: [^\n]*timeout[^\n]*\n$/)
+  })
+})
