@@ -57,9 +57,14 @@ export function offsetFrom(address: GuestAddress, base: GuestAddress): number | 
   return address >= base ? address - base : undefined
 }
 
-function checkPowerOfTwo(alignment: number): void {
-  // Division keeps this right above 2^31, where bitwise operators are not.
-  if (Number.isSafeInteger(alignment) && alignment > 0 && Number.isInteger(Math.log2(alignment))) return
+/** The exponent of a power of two, or `undefined` for another number. Exact where bitwise operators are not. */
+export function exactLog2(value: number): number | undefined {
+  const exponent = Math.round(Math.log2(value))
+  return 2 ** exponent === value && exponent >= 0 ? exponent : undefined
+}
+
+function checkAlignment(alignment: number): void {
+  if (exactLog2(alignment) !== undefined) return
   throw new MemoryError('ERR_MEMORY_INVALID_ARGUMENT', `alignment ${alignment} is not a power of two`)
 }
 
@@ -69,7 +74,7 @@ function checkPowerOfTwo(alignment: number): void {
  * @throws MemoryError ERR_MEMORY_INVALID_ARGUMENT for another alignment
  */
 export function alignUp(address: GuestAddress, alignment: number): GuestAddress | undefined {
-  checkPowerOfTwo(alignment)
+  checkAlignment(alignment)
   const rest = address % alignment
   return rest === 0 ? address : checkedAdd(address, alignment - rest)
 }
@@ -80,6 +85,6 @@ export function alignUp(address: GuestAddress, alignment: number): GuestAddress 
  * @throws MemoryError ERR_MEMORY_INVALID_ARGUMENT for another alignment
  */
 export function alignDown(address: GuestAddress, alignment: number): GuestAddress {
-  checkPowerOfTwo(alignment)
+  checkAlignment(alignment)
   return (address - (address % alignment)) as GuestAddress
 }

@@ -5,6 +5,7 @@
  * A bitmap belongs to one thread: another thread that writes guest memory keeps a bitmap of its own, and what
  * {@link DirtyBitmap.take} gives there is merged here, as KVM's own log is.
  */
+import { exactLog2 } from './address.ts'
 import { MemoryError } from './errors.ts'
 
 const SIZE_MAX = 2 ** 32
@@ -37,9 +38,9 @@ export class DirtyBitmap {
     if (!(Number.isInteger(size) && size > 0 && size <= SIZE_MAX)) {
       throw new MemoryError('ERR_MEMORY_INVALID_ARGUMENT', `a dirty bitmap of ${size} bytes`)
     }
-    const shift = Math.log2(pageSize)
-    if (!(Number.isInteger(shift) && shift >= 0 && shift <= 31)) {
-      throw new MemoryError('ERR_MEMORY_INVALID_ARGUMENT', `page size ${pageSize} is not a power of two`)
+    const shift = exactLog2(pageSize)
+    if (shift === undefined || shift > 31) {
+      throw new MemoryError('ERR_MEMORY_INVALID_ARGUMENT', `a page size of ${pageSize} bytes`)
     }
     this.size = size
     this.pageSize = pageSize

@@ -19,6 +19,10 @@ export class RegionMap {
   readonly regions: readonly GuestRegion[]
   /** Guest address of the last byte of the last region. */
   readonly lastAddress: GuestAddress
+  // What a search reads: a typed array is twice as fast as the regions themselves, and an array that is not frozen
+  // is faster too (bench/vm-memory.mjs).
+  readonly #starts: Float64Array
+  readonly #sorted: readonly GuestRegion[]
   #hit: GuestRegion
 
   /**
@@ -41,8 +45,10 @@ export class RegionMap {
     if (previous === undefined || first === undefined) {
       throw new MemoryError('ERR_MEMORY_NO_REGION', 'guest memory needs a region')
     }
-    this.regions = Object.freeze(sorted)
+    this.regions = Object.freeze([...sorted])
+    this.#sorted = sorted
     this.lastAddress = previous.last
+    this.#starts = Float64Array.from(sorted, (region) => region.start)
     this.#hit = first
   }
 
@@ -50,7 +56,7 @@ export class RegionMap {
   findRegion(address: number): GuestRegion | undefined {
     const hit = this.#hit
     if (address >= hit.start && address <= hit.last) return hit
-    return this.#search(address)
+    return this.#search(address, 0)
   }
 
   /**
@@ -62,31 +68,22 @@ export class RegionMap {
     const hit = this.#hit
     const offset = address - hit.start
     if (length > 0 && offset >= 0 && offset <= hit.size - length) return hit
-    return this.#searchRange(address, length)
+    return this.#search(address, length)
   }
 
-  #search(address: number): GuestRegion | undefined {
-    const regions = this.regions
+  #search(address: number, length: number): GuestRegion | undefined {
+    const starts = this.#starts
     let low = 0
-    let high = regions.length - 1
-    while (low <= high) {
-      const middle = (low + high) >>> 1
-      const region = regions[middle] as GuestRegion
-      if (address < region.start) high = middle - 1
-      else if (address > region.last) low = middle + 1
-      // NaN is neither below nor above anything.
-      else if (address >= region.start) {
-        this.#hit = region
-        return region
-      } else return undefined
+    for (let count = starts.length; count > 1; ) {
+      const half = count >>> 1
+      if ((starts[low + half] as number) <= address) low += half
+      count -= half
     }
-    return undefined
-  }
-
-  #searchRange(address: number, length: number): GuestRegion | undefined {
-    const region = this.findRegion(address)
-    if (region === undefined || !(length >= 0)) return undefined
-    return address - region.start <= region.size - length ? region : undefined
+    const region = this.#sorted[low] as GuestRegion
+    // Said so that NaN is in no region.
+    if (!(address >= region.start && address <= region.last)) return undefined
+    this.#hit = region
+    return length >= 0 && address - region.start <= region.size - length ? region : undefined
   }
 
   /** Whether a region holds the address. */
@@ -145,10 +142,15 @@ export class RegionMap {
     return start
   }
 
-  /** @throws MemoryError unless the whole range is memory: ERR_MEMORY_INVALID_ADDRESS, ERR_MEMORY_PARTIAL */
-  protected requireRange(address: number, length: number): void {
-    if (!(length >= 0))
-      throw new MemoryError('ERR_MEMORY_INVALID_ARGUMENT', `${length} bytes at ${hex(address)}`)
+  /**
+   * Does nothing for a range that {@link checkRange} accepts.
+   * @throws MemoryError ERR_MEMORY_INVALID_ADDRESS or ERR_MEMORY_PARTIAL for another, which say where memory ends;
+   * ERR_MEMORY_INVALID_ARGUMENT for a length that is negative or no number
+   */
+  requireRange(address: number, length: number): void {
+    if (!(length >= 0)) {
+      throw new MemoryError('ERR_MEMORY_INVALID_ARGUMENT', `${length} bytes at ${hex(address)}`, { address })
+    }
     if (this.regionOf(address, length) !== undefined) return
     const cursor = new RangeCursor().reset(this, address, length)
     while (cursor.next() !== undefined);

@@ -9,6 +9,9 @@ import { fstatSync, statfsSync } from 'node:fs'
 import type { MappingOptions, OwnedFd } from '@vmm/sys-util'
 import {
   createMemfd,
+  MADV_DONTNEED,
+  MADV_HUGEPAGE,
+  MADV_REMOVE,
   MAP_ANONYMOUS,
   MAP_HUGETLB,
   MAP_NORESERVE,
@@ -17,6 +20,7 @@ import {
   Mapping,
   MFD_HUGETLB,
 } from '@vmm/sys-util'
+import { exactLog2 } from './address.ts'
 import { DirtyBitmap } from './dirty.ts'
 import { hex, MemoryError } from './errors.ts'
 import { GuestMemory } from './memory.ts'
@@ -34,6 +38,12 @@ const HUGETLBFS_MAGIC = 0x9584_58f6
 export interface MappedMemoryOptions {
   /** Whether writes by this process are noted in a {@link DirtyBitmap} of 4 KiB pages; default false. */
   readonly trackDirty?: boolean
+}
+
+/** Private memory in pages of the usual size. */
+export interface AnonymousOptions extends MappedMemoryOptions {
+  /** Whether the host may back it with huge pages where it finds some (MADV_HUGEPAGE); default the host's setting. */
+  readonly transparentHugePages?: boolean
 }
 
 /** Memory in huge pages. */
@@ -68,12 +78,18 @@ interface Backing {
   readonly hugetlb: boolean | undefined
   /** The ranges lie in it one after the other. */
   readonly file?: FileRange | undefined
+  readonly advice?: number | undefined
+}
+
+interface MappedRange {
+  readonly start: number
+  readonly mapping: Mapping
 }
 
 function hugePageBits(pageSize: number | undefined): number {
   if (pageSize === undefined) return 0
-  const shift = Math.log2(pageSize)
-  if (Number.isInteger(shift) && shift >= 12 && shift < 32) return shift << HUGE_SHIFT
+  const shift = exactLog2(pageSize)
+  if (shift !== undefined && shift >= 12 && shift < 32) return shift << HUGE_SHIFT
   throw new MemoryError('ERR_MEMORY_INVALID_ARGUMENT', `a huge page size of ${pageSize} bytes`)
 }
 
@@ -82,6 +98,9 @@ function totalSize(ranges: readonly MemoryRange[]): number {
 }
 
 function checkFile(file: FileRange, size: number): void {
+  if (!(Number.isSafeInteger(file.offset) && file.offset >= 0)) {
+    throw new MemoryError('ERR_MEMORY_INVALID_ARGUMENT', `a file offset of ${file.offset} bytes`)
+  }
   const fileSize = fstatSync(file.fd).size
   if (file.offset + size <= fileSize) return
   const message = `${size} bytes at ${hex(file.offset)} of a file of ${fileSize} bytes`
@@ -110,7 +129,8 @@ function isOnHugetlbfs(fd: number): boolean {
 export class MappedMemory implements Disposable {
   /** The memory of all ranges. */
   readonly memory: GuestMemory
-  readonly #mappings: readonly Mapping[]
+  readonly #mapped: readonly MappedRange[]
+  readonly #shared: boolean
   readonly #memfd: OwnedFd | undefined
 
   private constructor(
@@ -119,7 +139,7 @@ export class MappedMemory implements Disposable {
     options: MappedMemoryOptions,
     memfd?: OwnedFd,
   ) {
-    const mappings: Mapping[] = []
+    const mapped: MappedRange[] = []
     try {
       const regions: GuestRegion[] = []
       let offset = backing.file?.offset ?? 0
@@ -127,7 +147,8 @@ export class MappedMemory implements Disposable {
         const pieces = splitRange(range)
         const file = backing.file === undefined ? undefined : { fd: backing.file.fd, offset }
         const mapping = map(range, backing.flags, file)
-        mappings.push(mapping)
+        mapped.push({ start: range.start, mapping })
+        if (backing.advice !== undefined) mapping.advise(backing.advice)
         for (const { start, size } of pieces) {
           const at = start - range.start
           regions.push(
@@ -145,11 +166,12 @@ export class MappedMemory implements Disposable {
       }
       this.memory = GuestMemory.fromRegions(regions)
     } catch (error) {
-      for (const mapping of mappings) mapping.close()
+      for (const { mapping } of mapped) mapping.close()
       memfd?.close()
       throw error
     }
-    this.#mappings = mappings
+    this.#mapped = mapped
+    this.#shared = (backing.flags & MAP_SHARED) !== 0
     this.#memfd = memfd
   }
 
@@ -157,9 +179,10 @@ export class MappedMemory implements Disposable {
    * Private memory of this process, zeroed.
    * @throws MemoryError ERR_MEMORY_ALLOCATION, and what `GuestMemory.fromRanges` throws
    */
-  static anonymous(ranges: readonly MemoryRange[], options: MappedMemoryOptions = {}): MappedMemory {
+  static anonymous(ranges: readonly MemoryRange[], options: AnonymousOptions = {}): MappedMemory {
     const flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE
-    return new MappedMemory(ranges, { flags, hugetlb: false }, options)
+    const advice = options.transparentHugePages ? MADV_HUGEPAGE : undefined
+    return new MappedMemory(ranges, { flags, hugetlb: false, advice }, options)
   }
 
   /**
@@ -195,7 +218,7 @@ export class MappedMemory implements Disposable {
   /**
    * Memory in a file, the ranges one after the other. Whoever can truncate the file can kill this process: a
    * truncated page raises SIGBUS when it is touched.
-   * @throws MemoryError ERR_MEMORY_PAST_EOF, ERR_MEMORY_ALLOCATION (EACCES for a descriptor without the rights, EINVAL
+   * @throws MemoryError ERR_MEMORY_INVALID_ARGUMENT, ERR_MEMORY_PAST_EOF, ERR_MEMORY_ALLOCATION (EACCES for a descriptor without the rights, EINVAL
    * for an offset or size that is no multiple of the page size), and what `GuestMemory.fromRanges` throws
    */
   static file(ranges: readonly MemoryRange[], options: FileOptions): MappedMemory {
@@ -207,14 +230,32 @@ export class MappedMemory implements Disposable {
     return new MappedMemory(ranges, { flags, hugetlb: isOnHugetlbfs(fd), file }, options)
   }
 
+  /**
+   * Gives the pages of a range back to the host, as a balloon does. They read as zero afterwards, or as the file
+   * where its mapping is private, and count as written.
+   * @param length in bytes; `address` and `length` are multiples of the page size
+   * @throws MemoryError ERR_MEMORY_INVALID_ADDRESS, ERR_MEMORY_PARTIAL; SystemError of madvise(2): EINVAL for a range
+   * that is no whole pages
+   */
+  discard(address: number, length: number): void {
+    const advice = this.#shared ? MADV_REMOVE : MADV_DONTNEED
+    this.memory.requireRange(address, length)
+    for (const { start, mapping } of this.#mapped) {
+      const from = Math.max(address, start)
+      const to = Math.min(address + length, start + mapping.size)
+      if (from < to) mapping.advise(advice, from - start, to - from)
+    }
+    this.memory.markDirty(address, length)
+  }
+
   /** Whether {@link close} has been called. */
   get closed(): boolean {
-    return this.#mappings.every((mapping) => mapping.closed)
+    return this.#mapped.every(({ mapping }) => mapping.closed)
   }
 
   /** Cuts off every view, unmaps the memory and closes the memfd. Idempotent. */
   close(): void {
-    for (const mapping of this.#mappings) mapping.close()
+    for (const { mapping } of this.#mapped) mapping.close()
     this.#memfd?.close()
   }
 

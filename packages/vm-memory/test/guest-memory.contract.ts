@@ -28,6 +28,11 @@ export function memoryError(call: () => unknown): MemoryError {
   throw new Error('the call did not throw')
 }
 
+/** What toEqual says, in a time that suits megabytes. */
+function expectBytes(actual: Uint8Array, expected: Uint8Array): void {
+  if (Buffer.compare(actual, expected) !== 0) expect(actual).toEqual(expected)
+}
+
 function pattern(length: number): Uint8Array {
   return Uint8Array.from({ length }, (_, i) => (i * 7 + 3) & 0xff)
 }
@@ -199,7 +204,7 @@ export function guestMemoryContract(name: string, make: MakeBackend, pageSize = 
           expect(memory.write(address, data)).toBe(length)
           const back = new Uint8Array(length)
           expect(memory.read(address, back)).toBe(length)
-          expect(back).toEqual(data)
+          expectBytes(back, data)
           if (address > BASE) expect(memory.readUint8(address - 1)).toBe(0xee)
           if (address + length < HOLE) expect(memory.readUint8(address + length)).toBe(0xee)
         }
@@ -221,7 +226,7 @@ export function guestMemoryContract(name: string, make: MakeBackend, pageSize = 
         expect(memory.write(address, data)).toBe(count)
         back.fill(0xee)
         expect(memory.read(address, back)).toBe(count)
-        expect(back.subarray(0, count)).toEqual(data.subarray(0, count))
+        expectBytes(back.subarray(0, count), data.subarray(0, count))
         expect(back.subarray(count).every((byte) => byte === 0xee)).toBe(true)
       }
       expect(memoryError(() => memory.writeSlice(HOLE - 1, data))).toMatchObject({
@@ -265,10 +270,10 @@ export function guestMemoryContract(name: string, make: MakeBackend, pageSize = 
         memory.copy(BASE + distance, BASE, length)
         const back = new Uint8Array(length)
         memory.readSlice(BASE + distance, back)
-        expect(back).toEqual(data)
+        expectBytes(back, data)
         memory.copy(BASE, BASE + distance, length)
         memory.readSlice(BASE, back)
-        expect(back).toEqual(data)
+        expectBytes(back, data)
       }
       expect(memoryError(() => memory.copy(HOLE - 1, BASE, 2)).code).toBe('ERR_MEMORY_PARTIAL')
       expect(memoryError(() => memory.copy(BASE, HOLE - 1, 2)).code).toBe('ERR_MEMORY_PARTIAL')
@@ -318,10 +323,13 @@ export function guestMemoryContract(name: string, make: MakeBackend, pageSize = 
       const accesses: [number, (address: number) => unknown][] = [
         [2, (address) => memory.atomicLoad16(address)],
         [2, (address) => memory.atomicStore16(address, 1)],
+        [2, (address) => memory.atomicCompareExchange16(address, 0, 1)],
         [4, (address) => memory.atomicLoad32(address)],
         [4, (address) => memory.atomicStore32(address, 1)],
+        [4, (address) => memory.atomicCompareExchange32(address, 0, 1)],
         [8, (address) => memory.atomicLoad64(address)],
         [8, (address) => memory.atomicStore64(address, 1n)],
+        [8, (address) => memory.atomicCompareExchange64(address, 0n, 1n)],
       ]
       for (const [size, access] of accesses) {
         expect(memoryError(() => access(BASE + size / 2)).code).toBe('ERR_MEMORY_MISALIGNED')
@@ -329,6 +337,23 @@ export function guestMemoryContract(name: string, make: MakeBackend, pageSize = 
         expect(memoryError(() => access(HOLE)).code).toBe('ERR_MEMORY_INVALID_ADDRESS')
         expect(memoryError(() => access(END - 1)).code).toBe('ERR_MEMORY_PARTIAL')
       }
+    })
+
+    test('exchanges only what it expects, and notes only what it writes', () => {
+      expect(memory.atomicCompareExchange16(SEAM, 1, 0xfedc)).toBe(0)
+      expect(memory.atomicCompareExchange32(SEAM, 1, 0xfedc_ba98)).toBe(0)
+      expect(memory.atomicCompareExchange64(SEAM, 1n, 2n ** 64n - 1n)).toBe(0n)
+      expect(memory.readUint64(SEAM)).toBe(0n)
+      expect(dirtyOffsets()).toEqual([[], [], []])
+
+      expect(memory.atomicCompareExchange16(SEAM, 0, 0xfedc)).toBe(0)
+      expect(memory.atomicCompareExchange16(SEAM, 0xfedc, 0)).toBe(0xfedc)
+      expect(memory.atomicCompareExchange32(SEAM + 4, 0, 0xfedc_ba98)).toBe(0)
+      expect(memory.atomicCompareExchange64(SEAM, 0xfedc_ba98_0000_0000n, 2n ** 64n - 1n)).toBe(
+        0xfedc_ba98_0000_0000n,
+      )
+      expect(memory.readUint64(SEAM)).toBe(2n ** 64n - 1n)
+      expect(dirtyOffsets()).toEqual([[], [0], []])
     })
 
     test('notes the pages of every kind of write, and of no read', () => {
@@ -341,6 +366,7 @@ export function guestMemoryContract(name: string, make: MakeBackend, pageSize = 
         (address) => memory.atomicStore16(address, 1),
         (address) => memory.atomicStore32(address, 1),
         (address) => memory.atomicStore64(address, 1n),
+        (address) => memory.atomicCompareExchange16(address, memory.readUint16(address), 1),
         (address) => memory.write(address, pattern(8)),
         (address) => memory.writeSlice(address, pattern(40)),
         (address) => memory.fill(address, 8),
@@ -387,7 +413,7 @@ export function guestMemoryContract(name: string, make: MakeBackend, pageSize = 
         expect(memory.readFrom(SEAM - 300, fd, 600, 100)).toBe(600)
         const back = new Uint8Array(600)
         memory.readSlice(SEAM - 300, back)
-        expect(back).toEqual(data.subarray(100, 700))
+        expectBytes(back, data.subarray(100, 700))
         expect(dirtyOffsets()).toEqual([[pageSize - 4096], [0], []])
 
         expect(memory.readFrom(BASE, fd, 500, 900)).toBe(100)
