@@ -20,7 +20,7 @@ import { type AddressRange, type GuestMemory, overlaps } from './guest-memory.ts
 import { writePvhStartInfo } from './hvm-start-info.ts'
 import type { LoadedKernel } from './loaded-kernel.ts'
 import { formatRange, formatSize, LoaderError } from './loader-error.ts'
-import { type InterruptSource, writeMpTable } from './mp-table.ts'
+import { type InterruptSource, mpTableRange, writeMpTable } from './mp-table.ts'
 import { SETUP_RNG_SEED, type SetupDataEntry, setupDataSize, writeSetupData } from './setup-data.ts'
 
 const FOUR_GIB = 2 ** 32
@@ -62,7 +62,7 @@ export interface BootConfig {
  */
 export const configureBoot = (memory: GuestMemory, config: BootConfig): BootState => {
   const { kernel, initrd, cpus = 1, interrupts, acpiRsdp } = config
-  checkLayout(kernel, initrd)
+  checkLayout(config)
   const cmdline = placeCmdline(memory, kernel, config.cmdline)
   if (cpus !== 0) writeMpTable(memory, { cpus, interrupts })
   const e820 = buildE820(memory, config.reserved)
@@ -79,11 +79,12 @@ export const configureBoot = (memory: GuestMemory, config: BootConfig): BootStat
 }
 
 /** The kernel, the initrd and the boot structures below 1 MiB must not share a byte. */
-const checkLayout = (kernel: LoadedKernel, initrd: AddressRange | undefined): void => {
+const checkLayout = ({ kernel, initrd, cpus = 1, interrupts }: BootConfig): void => {
   const ranges: [string, AddressRange][] = [
     ['the boot tables', { start: GDT_START, size: SETUP_DATA_END - GDT_START }],
     ['the kernel', { start: kernel.kernelStart, size: kernel.kernelEnd - kernel.kernelStart }],
   ]
+  if (cpus !== 0) ranges.push(['the MP table', mpTableRange({ cpus, interrupts })])
   if (initrd !== undefined) ranges.push(['the initrd', initrd])
   for (const [i, [name, range]] of ranges.entries())
     for (const [otherName, other] of ranges.slice(i + 1))

@@ -108,26 +108,40 @@ export interface MpTableOptions {
 }
 
 /**
+ * Where an MP table would go, and how large it would be.
+ * @throws {LoaderError} `ERR_CPU_COUNT`, `ERR_LOADER_ARGUMENT`
+ */
+export const mpTableRange = (options: MpTableOptions): AddressRange => {
+  const size = MP_FLOATING_POINTER_SIZE + configTableSize(options.cpus, interruptSources(options).length)
+  const start = options.address ?? (EBDA_START + size <= EBDA_END ? EBDA_START : BIOS_START)
+  if (!Number.isSafeInteger(start) || start < 0 || start % 16 !== 0 || start + size > 2 ** 32)
+    throw new LoaderError('ERR_LOADER_ARGUMENT', `an MP table cannot be at ${start}`, { address: start })
+  return { start, size }
+}
+
+/**
  * Writes an MP table: floating pointer first, configuration table after it.
  *
  * @returns the range that it takes
  * @throws {LoaderError} `ERR_CPU_COUNT`, `ERR_LOADER_ARGUMENT`, `ERR_TABLE_DOES_NOT_FIT`
  */
 export const writeMpTable = (memory: GuestMemory, options: MpTableOptions): AddressRange => {
-  const sources = checkOptions(options)
-  const size = MP_FLOATING_POINTER_SIZE + configTableSize(options.cpus, sources.length)
-  const address = options.address ?? (EBDA_START + size <= EBDA_END ? EBDA_START : BIOS_START)
-  if (!Number.isSafeInteger(address) || address < 0 || address % 16 !== 0 || address + size > 2 ** 32)
-    throw new LoaderError('ERR_LOADER_ARGUMENT', `an MP table cannot be at ${address}`, { address })
-  requireRam(memory, `the MP table of ${options.cpus} CPUs`, address, size, 'ERR_TABLE_DOES_NOT_FIT')
-  const bytes = new Uint8Array(size)
-  bytes.set(configTable(options, sources), MP_FLOATING_POINTER_SIZE)
-  bytes.set(floatingPointer(address + MP_FLOATING_POINTER_SIZE))
-  memory.writeSlice(address, bytes)
-  return { start: address, size }
+  const range = mpTableRange(options)
+  requireRam(
+    memory,
+    `the MP table of ${options.cpus} CPUs`,
+    range.start,
+    range.size,
+    'ERR_TABLE_DOES_NOT_FIT',
+  )
+  const bytes = new Uint8Array(range.size)
+  bytes.set(floatingPointer(range.start + MP_FLOATING_POINTER_SIZE))
+  bytes.set(configTable(options, interruptSources(options)), MP_FLOATING_POINTER_SIZE)
+  memory.writeSlice(range.start, bytes)
+  return range
 }
 
-const checkOptions = ({ cpus, interrupts = [] }: MpTableOptions): Required<InterruptSource>[] => {
+const interruptSources = ({ cpus, interrupts = [] }: MpTableOptions): Required<InterruptSource>[] => {
   if (!Number.isInteger(cpus) || cpus < 1 || cpus > MP_MAX_CPUS)
     throw new LoaderError('ERR_CPU_COUNT', `${cpus} CPUs: an MP table holds 1 to ${MP_MAX_CPUS}`, { cpus })
   const sources = new Map<number, Required<InterruptSource>>()
