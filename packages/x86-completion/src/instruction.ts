@@ -71,6 +71,8 @@ export interface Encoding {
   readonly digit?: number
   /** The encoding is a VEX one. `prefix` is then VEX.pp. */
   readonly vex?: true
+  /** VEX.vvvv is no operand, and must be 1111b: anything else is `#UD`. */
+  readonly vvvv?: 'unused'
   /** Bytes of immediate operand: 1 or none. */
   readonly immediate?: 1
   /** LOCK is allowed, with a memory operand. */

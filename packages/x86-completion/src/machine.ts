@@ -144,12 +144,20 @@ export class Machine {
     return this.faults.raise(VECTOR_GP, 0)
   }
 
-  /** The linear address of the instruction's memory operand; undefined with a fault raised. */
-  operandAddress(instruction: Instruction, size: number, access: number): bigint | undefined {
+  /**
+   * The linear address of the instruction's memory operand; undefined with a fault raised. `alignment` is what the
+   * instruction demands, on pain of `#GP(0)`: a power of two.
+   */
+  operandAddress(
+    instruction: Instruction,
+    size: number,
+    access: number,
+    alignment: number,
+  ): bigint | undefined {
     const offset = effectiveAddress(instruction, this.registers)
     const isWrite = access === ACCESS_WRITE
     const { mode, faults } = this
-    return linearAddress(this.#special, mode, instruction.segment, offset, size, isWrite, faults)
+    return linearAddress(this.#special, mode, instruction.segment, offset, size, alignment, isWrite, faults)
   }
 
   /** `#AC(0)`, if CPL 3 has alignment checks on and `linear` is no multiple of `alignment` (a power of two). */
@@ -160,7 +168,7 @@ export class Machine {
 
   /** Maps and reads the instruction's memory operand of `size` bytes (a power of two) into {@link operand}. */
   mapOperand(instruction: Instruction, size: number, access: number): boolean {
-    const linear = this.operandAddress(instruction, size, access)
+    const linear = this.operandAddress(instruction, size, access, 1)
     return linear !== undefined && this.isAligned(linear, size) && this.operand.map(linear, size, access)
   }
 

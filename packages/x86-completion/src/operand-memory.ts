@@ -82,6 +82,14 @@ export class OperandMemory {
     return this.#faults.giveUp('contended')
   }
 
+  /** Raises the fault that an access to the byte at `linear` would, and does nothing else. */
+  probe(linear: bigint, access: number): boolean {
+    this.#cachedPage = -1n
+    const isGood = this.#findFrame(linear, access)
+    this.#walker.discard()
+    return isGood
+  }
+
   /** Writes the buffer's mapped parts to memory. */
   store(): boolean {
     for (let i = 0; i < this.#addresses.length; i++) {

@@ -61,7 +61,7 @@ export function isCanonical(linear: bigint, cr4: number): boolean {
 
 /**
  * The linear address of `size` bytes at `offset` in a segment; undefined, with `#GP(0)` or `#SS(0)` raised, if the segment
- * does not allow the access or the address is not canonical.
+ * does not allow the access or the address is not canonical, or with `#GP(0)` if it is no multiple of `alignment`.
  */
 export function linearAddress(
   special: SpecialRegisters,
@@ -69,6 +69,7 @@ export function linearAddress(
   segment: number,
   offset: bigint,
   size: number,
+  alignment: number,
   isWrite: boolean,
   faults: Faults,
 ): bigint | undefined {
@@ -77,18 +78,18 @@ export function linearAddress(
   if (mode === 'long') {
     const base = segment === SEGMENT_FS || segment === SEGMENT_GS ? register.base : 0n
     const linear = BigInt.asUintN(64, base + offset)
+    // Before the canonical check: CPUs (AMD's, measured) raise #GP rather than #SS where both go wrong.
+    if (!isMultiple(linear, alignment)) return refuse(faults, VECTOR_GP)
     const cr4 = Number(special.cr4 & 0xffffffffn)
     const last = BigInt.asUintN(64, linear + BigInt(size - 1))
-    if (isCanonical(linear, cr4) && isCanonical(last, cr4)) return linear
-    faults.raise(vector, 0)
-    return undefined
+    return isCanonical(linear, cr4) && isCanonical(last, cr4) ? linear : refuse(faults, vector)
   }
   const isProtected = mode === 'protected' || mode === 'compatibility'
   if ((isProtected && !isAllowed(register, isWrite)) || !isWithinLimit(register, Number(offset), size)) {
-    faults.raise(vector, 0)
-    return undefined
+    return refuse(faults, vector)
   }
-  return BigInt.asUintN(32, register.base + offset)
+  const linear = BigInt.asUintN(32, register.base + offset)
+  return isMultiple(linear, alignment) ? linear : refuse(faults, VECTOR_GP)
 }
 
 /** The linear address of code at `offset` in CS; undefined, with `#GP(0)` raised, if there can be none. */
@@ -104,8 +105,17 @@ export function codeAddress(
   } else if (offset <= BigInt(special.cs.limit)) {
     return BigInt.asUintN(32, special.cs.base + offset)
   }
-  faults.raise(VECTOR_GP, 0)
+  return refuse(faults, VECTOR_GP)
+}
+
+function refuse(faults: Faults, vector: number): undefined {
+  faults.raise(vector, 0)
   return undefined
+}
+
+/** `alignment` is a power of two, 256 at most. */
+function isMultiple(linear: bigint, alignment: number): boolean {
+  return (Number(linear & 0xffn) & (alignment - 1)) === 0
 }
 
 function isAllowed(register: SegmentRegister, isWrite: boolean): boolean {

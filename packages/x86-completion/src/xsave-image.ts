@@ -41,7 +41,7 @@ export class XsaveImage {
       this.#area = area
       this.#view = new DataView(area.buffer, area.byteOffset, area.byteLength)
     }
-    const inUse = this.#view.getBigUint64(XSTATE_BV_OFFSET, true)
+    const { inUse } = this
     if ((inUse & XSAVE_X87) === 0n) this.#clearX87()
     if ((inUse & XSAVE_SSE) === 0n) area.fill(0, XMM_OFFSET, XMM_END)
     for (const component of this.#layout.components) {
@@ -58,10 +58,14 @@ export class XsaveImage {
     return this.#view
   }
 
-  /** Components that are not in their initial state (XINUSE). An MXCSR other than the initial one uses SSE. */
+  /** Components that are not in their initial state (XINUSE). */
   get inUse(): bigint {
-    const inUse = this.#view.getBigUint64(XSTATE_BV_OFFSET, true) & this.#layout.known
-    return this.mxcsr === MXCSR_INITIAL ? inUse : inUse | XSAVE_SSE
+    return this.#view.getBigUint64(XSTATE_BV_OFFSET, true) & this.#layout.known
+  }
+
+  /** The same, where an MXCSR other than the initial one counts as use of SSE: what goes for compacted areas. */
+  get inUseWithMxcsr(): bigint {
+    return this.mxcsr === MXCSR_INITIAL ? this.inUse : this.inUse | XSAVE_SSE
   }
 
   /** Notes that components, a bit each, are in use. */

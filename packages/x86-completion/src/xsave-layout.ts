@@ -35,6 +35,9 @@ export const HEADER_SIZE = 64
 /** The end of the header, where a compacted area's extended components start. */
 export const EXTENDED_OFFSET = 576
 
+/** Of those components that are aligned. */
+const COMPACTED_ALIGNMENT = 64
+
 export const FCW_INITIAL = 0x37f
 export const MXCSR_INITIAL = 0x1f80
 
@@ -49,34 +52,31 @@ export class XsaveLayout {
   constructor(components: readonly XsaveComponent[]) {
     this.components = components
     let known = XSAVE_X87 | XSAVE_SSE
-    let standard = EXTENDED_OFFSET
-    for (const { index, offset, size } of components) {
-      known |= 1n << BigInt(index)
-      standard = Math.max(standard, offset + size)
-    }
+    for (const { index } of components) known |= 1n << BigInt(index)
     this.known = known
-    this.maxSize = Math.max(standard, this.compactedSize(known))
+    this.maxSize = Math.max(this.sizeOf(known, 0n), this.sizeOf(known, known | XCOMP_COMPACTED))
   }
 
   /** Offset of a component in an area of which `xcompBv` is the XCOMP_BV: compacted if its bit 63 says so. */
   offsetIn(component: XsaveComponent, xcompBv: bigint): number {
-    return (xcompBv & XCOMP_COMPACTED) === 0n ? component.offset : this.#pack(xcompBv, component.index)
-  }
-
-  /** Size in bytes of a compacted area with the components in `mask`. */
-  compactedSize(mask: bigint): number {
-    return this.#pack(mask, Number.POSITIVE_INFINITY)
-  }
-
-  /** The offset behind all components of `mask` before the one with index `end`; aligned for that one. */
-  #pack(mask: bigint, end: number): number {
+    if ((xcompBv & XCOMP_COMPACTED) === 0n) return component.offset
     let offset = EXTENDED_OFFSET
     for (const { index, size, aligned } of this.components) {
-      if ((mask & (1n << BigInt(index))) === 0n) continue
-      if (aligned) offset = Math.ceil(offset / 64) * 64
-      if (index === end) break
+      if ((xcompBv & (1n << BigInt(index))) === 0n) continue
+      if (aligned) offset = Math.ceil(offset / COMPACTED_ALIGNMENT) * COMPACTED_ALIGNMENT
+      if (index === component.index) break
       offset += size
     }
     return offset
+  }
+
+  /** Size in bytes of an area with the components in `mask`, of which `xcompBv` is the XCOMP_BV. */
+  sizeOf(mask: bigint, xcompBv: bigint): number {
+    let end = EXTENDED_OFFSET
+    for (const component of this.components) {
+      if ((mask & (1n << BigInt(component.index))) === 0n) continue
+      end = Math.max(end, this.offsetIn(component, xcompBv) + component.size)
+    }
+    return end
   }
 }

@@ -17,7 +17,7 @@ export const compareExchangeEncodings: readonly Encoding[] = [
   },
 ]
 
-const WIDE_ALIGNMENT = 16n
+const WIDE_ALIGNMENT = 16
 /** Another vCPU that writes this often in between is let win. */
 const MAX_ATTEMPTS = 64
 
@@ -52,9 +52,8 @@ function compareExchange(machine: Machine, instruction: Instruction): void {
 
 function mapPair(machine: Machine, instruction: Instruction, half: number): boolean {
   const size = 2 * half
-  const linear = machine.operandAddress(instruction, size, ACCESS_WRITE)
+  const linear = machine.operandAddress(instruction, size, ACCESS_WRITE, half === 8 ? WIDE_ALIGNMENT : 1)
   if (linear === undefined) return false
-  if (half === 8 && linear % WIDE_ALIGNMENT !== 0n) return machine.generalProtection()
   return machine.isAligned(linear, size) && machine.operand.map(linear, size, ACCESS_WRITE)
 }
 

@@ -29,7 +29,7 @@ import { addFxPieces, restoreX87, restoreXmm, saveMxcsr, saveX87, saveXmm, xmmEn
 import { loadSupervisorState, saveSupervisorState, supervisorInUse } from './supervisor-state.ts'
 
 const MSR_IA32_XSS = 0xda0
-const AREA_ALIGNMENT = 64n
+const AREA_ALIGNMENT = 64
 
 const INDEX_AVX = 2
 const INDEX_ZMM_HI256 = 6
@@ -60,10 +60,14 @@ function save(machine: Machine, instruction: Instruction, format: Format, isSupe
   if (requested === undefined) return
   const { operand, layout } = machine
   const image = machine.xsave
-  const inUse = (image.inUse | supervisorInUse(machine, requested)) & requested
   const isCompacted = format === 'compacted'
+  // XRSTOR loads MXCSR from a standard-format area whether SSE is in use or not; a compacted one must say so.
+  const userInUse = isCompacted ? image.inUseWithMxcsr : image.inUse
+  const inUse = (userInUse | supervisorInUse(machine, requested)) & requested
   const saved = format === 'standard' ? requested : inUse
   const xcompBv = isCompacted ? requested | XCOMP_COMPACTED : 0n
+  if (!operand.probe(linear, ACCESS_WRITE) || !probeEnd(machine, linear, requested, xcompBv, ACCESS_WRITE))
+    return
 
   const hasX87 = (saved & XSAVE_X87) !== 0n
   const hasXmm = (saved & XSAVE_SSE) !== 0n
@@ -106,7 +110,7 @@ function restore(machine: Machine, instruction: Instruction, isSupervisor: boole
   const { operand, layout } = machine
   pieces.clear()
   pieces.add(XSTATE_BV_OFFSET, HEADER_SIZE)
-  if (!operand.mapPieces(linear, pieces, ACCESS_READ)) return
+  if (!operand.probe(linear, ACCESS_READ) || !operand.mapPieces(linear, pieces, ACCESS_READ)) return
   const xstateBv = operand.view.getBigUint64(XSTATE_BV_OFFSET, true)
   const xcompBv = operand.view.getBigUint64(XCOMP_BV_OFFSET, true)
   const isCompacted = (xcompBv & XCOMP_COMPACTED) !== 0n
@@ -116,6 +120,7 @@ function restore(machine: Machine, instruction: Instruction, isSupervisor: boole
   }
   // The header is valid: a compacted one has no bit in XSTATE_BV that XCOMP_BV lacks.
   const restored = requested & xstateBv
+  if (!probeEnd(machine, linear, isCompacted ? restored : requested, xcompBv, ACCESS_READ)) return
   const hasX87 = (restored & XSAVE_X87) !== 0n
   const hasXmm = (restored & XSAVE_SSE) !== 0n
   const hasMxcsr = isCompacted ? hasXmm : (requested & (XSAVE_SSE | XSAVE_AVX)) !== 0n
@@ -158,6 +163,15 @@ function restore(machine: Machine, instruction: Instruction, isSupervisor: boole
   }
 }
 
+/**
+ * Faults where the area's last byte would. CPUs (AMD's, measured) look at its first byte and its last one before anything
+ * else, whether components there are in use or not.
+ */
+function probeEnd(machine: Machine, linear: bigint, mask: bigint, xcompBv: bigint, access: number): boolean {
+  const last = machine.layout.sizeOf(mask, xcompBv) - 1
+  return machine.operand.probe(BigInt.asUintN(64, linear + BigInt(last)), access)
+}
+
 /** Makes the checks that all six have in common; undefined with a fault raised. */
 function checkedAddress(
   machine: Machine,
@@ -169,9 +183,7 @@ function checkedAddress(
   else if ((machine.cr0 & CR0_TS) !== 0) machine.faults.raise(VECTOR_NM)
   else if (isSupervisor && machine.cpl !== 0) machine.generalProtection()
   if (!machine.faults.areNone) return undefined
-  const linear = machine.operandAddress(instruction, EXTENDED_OFFSET, access)
-  if (linear !== undefined && linear % AREA_ALIGNMENT !== 0n) machine.generalProtection()
-  return machine.faults.areNone ? linear : undefined
+  return machine.operandAddress(instruction, EXTENDED_OFFSET, access, AREA_ALIGNMENT)
 }
 
 /** The requested-feature bitmap: EDX:EAX and what is enabled; undefined if a component's size is unknown. */

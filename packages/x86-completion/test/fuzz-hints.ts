@@ -1,0 +1,49 @@
+/** What the fuzzer has to know of each instruction that its encoding does not say. */
+
+import type { FuzzHints } from './fuzz-cases.ts'
+import type { Random } from './random.ts'
+
+const FLAG_PF = 0x4
+const FLAG_AF = 0x10
+const FLAG_SF = 0x80
+const FLAG_OF = 0x800
+
+const RAX = 0
+const RDX = 2
+
+/** Components at random, more often all of them. */
+function prepareMask(random: Random, registers: bigint[]): void {
+  registers[RAX] = random.oneIn(2) ? 0xffffffffn : BigInt(random.word())
+  registers[RDX] = BigInt(random.oneIn(2) ? 0 : random.word())
+}
+
+/** What memory holds, half of the time, so that the comparison succeeds. */
+function prepareComparand(random: Random, registers: bigint[], data: DataView, target: number): void {
+  if (random.oneIn(2) || target < 0 || target + 16 > data.byteLength) return
+  const half = random.oneIn(2) ? 8 : 4
+  const read = (at: number): bigint =>
+    half === 8 ? data.getBigUint64(at, true) : BigInt(data.getUint32(at, true))
+  registers[RAX] = read(target)
+  registers[RDX] = read(target + half)
+}
+
+const xsave: FuzzHints = { area: 'xsave', prepare: prepareMask }
+const bitScan: FuzzHints = { undefinedFlags: FLAG_OF | FLAG_SF | FLAG_AF | FLAG_PF }
+
+export const FUZZ_HINTS: Readonly<Record<string, FuzzHints>> = {
+  popcnt: { feature: 'popcnt' },
+  tzcnt: { feature: 'bmi1', ...bitScan },
+  lzcnt: { feature: 'abm', ...bitScan },
+  'cmpxchg8b/16b': { feature: 'cx16', operandBytes: 16, prepare: prepareComparand },
+  clac: { feature: 'smap' },
+  stac: { feature: 'smap' },
+  xsave,
+  xrstor: xsave,
+  xsaveopt: { feature: 'xsaveopt', ...xsave },
+  xsavec: { feature: 'xsavec', ...xsave },
+  xsaves: { feature: 'xsaves', ...xsave },
+  xrstors: { feature: 'xsaves', ...xsave },
+}
+
+/** Mnemonics that can't be compared at CPL 3, and why. */
+export const NOT_FUZZED: ReadonlyMap<string, string> = new Map()
