@@ -11,11 +11,12 @@ import { type Image, imageSource } from './image-source.ts'
 import { LoaderError } from './loader-error.ts'
 import type { SetupHeader } from './setup-header.ts'
 
-const DEFAULT_MAX_SIZE = 2 ** 30
+/** Far above any kernel, and what libraries with 32-bit addresses can hold. */
+const MAX_SIZE = 2 ** 30
 
 /** Options of {@link unpackBzImage}. */
 export interface UnpackBzImageOptions {
-  /** Most bytes to unpack to; default 1 GiB. `loadKernel` allows as many as the guest has RAM. */
+  /** Most bytes to unpack to, up to 1 GiB, the default. `loadKernel` allows as many as the guest has RAM. */
   readonly maxSize?: number
 }
 
@@ -48,6 +49,6 @@ export const unpackBzImage = async (
       { payloadOffset, payloadLength, size },
     )
   const payload = source.read(offset + payloadOffset, payloadLength)
-  const { compression, bytes } = await decompressPayload(payload, options.maxSize ?? DEFAULT_MAX_SIZE)
+  const { compression, bytes } = await decompressPayload(payload, Math.min(options.maxSize ?? MAX_SIZE, MAX_SIZE))
   return { compression, elf: bytes, setupHeader: header }
 }
