@@ -2,14 +2,16 @@
  * Attributes: values behind a group and a number, of devices and of vCPUs. api.rst, KVM_SET_DEVICE_ATTR.
  */
 import { addressOf } from '@vmm/sys-util'
-import { Handle, request, requestRaw } from './handle.ts'
+import { Handle, probe, request } from './handle.ts'
 import { kvm_device_attr } from './structs/devices.ts'
+
+const ENXIO = 6
 
 /** An object with attributes. */
 export class Attributed extends Handle {
   /** Whether there is such an attribute here. */
   hasAttribute(group: number, attribute: bigint): boolean {
-    return requestRaw(this, 'KVM_HAS_DEVICE_ATTR', encode(group, attribute)) === 0
+    return probe(this, 'KVM_HAS_DEVICE_ATTR', encode(group, attribute), ENXIO)
   }
 
   /**

@@ -57,6 +57,14 @@ export function requestRaw(handle: Handle, name: RequestName, argument?: IoctlAr
   return ioctlRaw(handle.fd, numbers[name], argument)
 }
 
+/**
+ * Makes a request that asks whether there is something.
+ * @param absent the errno that says no; others are thrown
+ */
+export function probe(handle: Handle, name: RequestName, argument: IoctlArgument, absent: number): boolean {
+  return requestRaw(handle, name, argument) !== -absent && request(handle, name, argument) >= 0
+}
+
 /** Makes a request that fills a structure: the one given, or a new copy. */
 export function getStruct<T extends object>(
   handle: Handle,

@@ -2,8 +2,9 @@
  * What a vCPU holds: registers, pending events, its APIC, its CPUID. Documentation/virt/kvm/api.rst, "vcpu ioctls".
  * None of it may be asked for while the vCPU runs: KVM would wait for the run to end.
  */
-import { addressOf } from '@vmm/sys-util'
+import { addressOf, OwnedFd } from '@vmm/sys-util'
 import { Attributed } from './attributes.ts'
+import { KVM_REG_SIZE_MASK, KVM_REG_SIZE_SHIFT } from './constants/flags.ts'
 import { getCpuid, KVM_MAX_CPUID_ENTRIES, setCpuid } from './cpuid.ts'
 import { type EnableCapOptions, encodeEnableCap } from './enable-cap.ts'
 import { outOfRange } from './errors.ts'
@@ -20,8 +21,6 @@ const E2BIG = 7
 const XSAVE_SIZE = 4096
 const NESTED_STATE_HEADER_SIZE = 128
 const NESTED_STATE_SIZE_OFFSET = 4
-const ONE_REG_SIZE_SHIFT = 52n
-const ONE_REG_SIZE_MASK = 0xfn
 
 /** The state of a vCPU. */
 export class VcpuState extends Attributed {
@@ -280,6 +279,11 @@ export class VcpuState extends Attributed {
     return this.#translation
   }
 
+  /** As {@link Vm.openStats}, of this vCPU. */
+  openStats(): OwnedFd {
+    return new OwnedFd(request(this, 'KVM_GET_STATS_FD'))
+  }
+
   // Nested virtualization
 
   /** The state of a guest's own hypervisor, `struct kvm_nested_state`. Needs KVM_CAP_NESTED_STATE. */
@@ -304,7 +308,7 @@ export class VcpuState extends Attributed {
 }
 
 function oneRegSize(id: bigint): number {
-  return 2 ** Number((id >> ONE_REG_SIZE_SHIFT) & ONE_REG_SIZE_MASK)
+  return 2 ** Number((id & KVM_REG_SIZE_MASK) >> KVM_REG_SIZE_SHIFT)
 }
 
 function nestedState(size: number): Uint8Array<ArrayBuffer> {

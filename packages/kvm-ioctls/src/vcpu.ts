@@ -10,7 +10,7 @@ import { DirtyRing } from './dirty-ring.ts'
 import { KvmError } from './errors.ts'
 import { ExitDecoder } from './exit-decoder.ts'
 import type { MemoryFaultExit, VcpuExit } from './exits.ts'
-import { request, setStruct } from './handle.ts'
+import { request } from './handle.ts'
 import { DEFAULT_KICK_SIGNAL, kickSignalMask, prepareKickSignal, signalRunners } from './kick-signal.ts'
 import type { StructView } from './layout/struct.ts'
 import { kvm_signal_mask } from './structs/events.ts'
@@ -20,6 +20,9 @@ import { VcpuState } from './vcpu-state.ts'
 
 const PAGE_SIZE = 4096
 const IMMEDIATE_EXIT = kvm_run.offsetOf('immediate_exit')
+
+/** The kernel's signal sets have 64 bits, whatever glibc's have. */
+const SIGSET_SIZE = 8
 
 const EINTR = 4
 const EAGAIN = 11
@@ -203,8 +206,10 @@ export class Vcpu extends VcpuState {
       request(this, 'KVM_SET_SIGNAL_MASK', 0)
       return
     }
-    const sigset = new Uint8Array(BigUint64Array.of(mask).buffer)
-    setStruct(this, 'KVM_SET_SIGNAL_MASK', kvm_signal_mask, { len: sigset.length, sigset })
+    const argument = new DataView(new ArrayBuffer(kvm_signal_mask.size + SIGSET_SIZE))
+    kvm_signal_mask.set(argument, 0, { len: SIGSET_SIZE }, 'signal mask')
+    argument.setBigUint64(kvm_signal_mask.size, mask, true)
+    request(this, 'KVM_SET_SIGNAL_MASK', argument)
   }
 
   // The run page
@@ -214,7 +219,7 @@ export class Vcpu extends VcpuState {
    * asked for; before one, those written are to be named in {@link syncDirty}.
    */
   get syncRegs(): SyncRegs {
-    return this.#header.s
+    return this.#header.s.regs
   }
 
   /** Which registers a run leaves in the page: `KVM_SYNC_X86_*`. */
@@ -328,20 +333,26 @@ export class Vcpu extends VcpuState {
   // Made once, so that a run allocates nothing but its promise.
   readonly #start = (resolve: (exit: VcpuExit) => void, reject: (error: unknown) => void): void => {
     this.#checkIdle()
-    takeThread()
+    const counted = takeThread()
     this.#running = true
     this.#resolve = resolve
     this.#reject = reject
-    this.#submit()
+    if (counted === undefined) this.#submit()
+    else counted.then(this.#submit, this.#refuse)
   }
 
-  #submit(): void {
+  readonly #submit = (): void => {
     try {
       ioctlAsync(this.fd, KVM_RUN, 0, this.#returned)
     } catch (error) {
-      this.#settle()
-      this.#reject(error)
+      giveThread()
+      this.#refuse(error)
     }
+  }
+
+  readonly #refuse = (error: unknown): void => {
+    this.#settle()
+    this.#reject(error)
   }
 
   readonly #returned = (result: number): void => {
@@ -349,21 +360,21 @@ export class Vcpu extends VcpuState {
     try {
       exit = this.#outcome(result)
     } catch (error) {
-      this.#settle()
-      this.#reject(error)
+      giveThread()
+      this.#refuse(error)
       return
     }
     if (exit === undefined) {
       this.#submit()
       return
     }
+    giveThread()
     this.#settle()
     this.#resolve(exit)
   }
 
-  /** The run is over: its thread goes back, and those who kicked are told, after those who wait for the run. */
+  /** The run is over, and those who kicked are told: after those who wait for the run. */
   #settle(): void {
-    giveThread()
     this.#running = false
     if (this.#kick === undefined) return
     clearTimeout(this.#kickTimer)

@@ -6,6 +6,7 @@ import { addressOf, OwnedFd, SystemError } from '@vmm/sys-util'
 import { KVM_CAP_XSAVE2 } from './constants/capabilities.ts'
 import {
   KVM_CREATE_DEVICE_TEST,
+  KVM_HYPERV_EVENTFD_DEASSIGN,
   KVM_IRQCHIP_IOAPIC,
   type KVM_IRQCHIP_PIC_MASTER,
   type KVM_IRQCHIP_PIC_SLAVE,
@@ -18,10 +19,11 @@ import { DirtyBitmap } from './dirty-bitmap.ts'
 import { type EnableCapOptions, encodeEnableCap } from './enable-cap.ts'
 import { KvmError, outOfRange } from './errors.ts'
 import { encodeGsiRouting, type GsiRoute, type Msi } from './gsi-routing.ts'
-import { getStruct, Handle, request, requestRaw, setStruct } from './handle.ts'
+import { getStruct, Handle, probe, request, requestRaw, setStruct } from './handle.ts'
 import { encodeIoEvent, type IoEvent } from './ioevent.ts'
 import type { Struct } from './layout/struct.ts'
 import { encodeMsrFilter, type MsrFilter } from './msr-filter.ts'
+import { encodePmuEventFilter, type PmuEventFilter } from './pmu-filter.ts'
 import * as devices from './structs/devices.ts'
 import * as structs from './structs/vm.ts'
 import { Vcpu, type VcpuOptions } from './vcpu.ts'
@@ -370,6 +372,44 @@ export class Vm extends Handle {
     request(this, 'KVM_X86_SET_MSR_FILTER', encodeMsrFilter(filter))
   }
 
+  /**
+   * Says which performance events the guest may count. Needs KVM_CAP_PMU_EVENT_FILTER.
+   * @param filter up to 300 events
+   */
+  setPmuEventFilter(filter: PmuEventFilter): void {
+    request(this, 'KVM_SET_PMU_EVENT_FILTER', encodePmuEventFilter(filter))
+  }
+
+  // Other hypervisors' interfaces
+
+  /** Rings an eventfd when the guest signals a Hyper-V connection. Needs KVM_CAP_HYPERV_EVENTFD. */
+  registerHypervEventfd(fd: number, connectionId: number): void {
+    const value = { conn_id: connectionId, fd, flags: 0 }
+    setStruct(this, 'KVM_HYPERV_EVENTFD', devices.kvm_hyperv_eventfd, value)
+  }
+
+  /** Ends that. */
+  unregisterHypervEventfd(connectionId: number): void {
+    const value = { conn_id: connectionId, fd: -1, flags: KVM_HYPERV_EVENTFD_DEASSIGN }
+    setStruct(this, 'KVM_HYPERV_EVENTFD', devices.kvm_hyperv_eventfd, value)
+  }
+
+  /**
+   * Shows the guest Xen's hypercalls; they end runs as `xen-hypercall`. Needs KVM_CAP_XEN_HVM.
+   * @param flags `KVM_XEN_HVM_CONFIG_*`
+   * @param msr what the guest writes to have the page of hypercalls put into its memory
+   */
+  setXenHvmConfig(flags: number, msr: number): void {
+    setStruct(this, 'KVM_XEN_HVM_CONFIG', structs.kvm_xen_hvm_config, {
+      flags,
+      msr,
+      blob_addr_32: 0n,
+      blob_addr_64: 0n,
+      blob_size_32: 0,
+      blob_size_64: 0,
+    })
+  }
+
   // Memory encryption
 
   /**
@@ -412,6 +452,11 @@ export class Vm extends Handle {
 
   // Children
 
+  /** A file to read KVM's counters of this VM from, in the format of api.rst, 4.133. Needs KVM_CAP_BINARY_STATS_FD. */
+  openStats(): OwnedFd {
+    return new OwnedFd(request(this, 'KVM_GET_STATS_FD'))
+  }
+
   /**
    * A new vCPU.
    * @param id 0 to {@link Kvm.maxVcpuId} - 1; its APIC id, too
@@ -438,7 +483,7 @@ export class Vm extends Handle {
   /** Whether KVM has a type of device, without making one. */
   hasDevice(type: number): boolean {
     const argument = devices.kvm_create_device.encode({ type, fd: 0, flags: KVM_CREATE_DEVICE_TEST })
-    return requestRaw(this, 'KVM_CREATE_DEVICE', argument) === 0
+    return probe(this, 'KVM_CREATE_DEVICE', argument, ENODEV)
   }
 
   #fillIrqLevel(gsi: number, active: boolean): void {
@@ -468,6 +513,7 @@ export class Vm extends Handle {
 type PicNumber = typeof KVM_IRQCHIP_PIC_MASTER | typeof KVM_IRQCHIP_PIC_SLAVE
 
 const PAGE_SIZE = 4096
+const ENODEV = 19
 const CHIP_OFFSET = devices.kvm_irqchip.offsetOf('chip')
 const CHIP_SIZE = devices.kvm_irqchip.size - CHIP_OFFSET
 

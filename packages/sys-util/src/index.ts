@@ -30,3 +30,4 @@ export {
   VIEW_SIZE_MAX,
 } from './mmap.ts'
 export { installNoopHandler, SIGRTMAX, SIGRTMIN, signalThread, threadIds, threadSyscall } from './signal.ts'
+export { countPoolThreads, threadPoolBounds } from './thread-pool.ts'

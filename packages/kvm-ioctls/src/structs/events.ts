@@ -153,8 +153,5 @@ export const kvm_vapic_addr: Struct<{ vapic_addr: number }> = new Struct('kvm_va
   vapic_addr: size64,
 })
 
-/** KVM_SET_SIGNAL_MASK with the eight bytes that the kernel's signal sets have. */
-export const kvm_signal_mask: Struct<{ len: number; sigset: Uint8Array }> = new Struct('kvm_signal_mask', {
-  len: u32,
-  sigset: bytes(8),
-})
+/** KVM_SET_SIGNAL_MASK; the set of `len` bytes is behind it. */
+export const kvm_signal_mask: Struct<{ len: number }> = new Struct('kvm_signal_mask', { len: u32 })

@@ -23,6 +23,9 @@ export const kvm_sync_regs: Struct<SyncRegs> = new Struct<SyncRegs>('kvm_sync_re
 const EXIT_OFFSET = 32
 const EXIT_SIZE = 256
 
+/** `SYNC_REGS_SIZE_BYTES` */
+const SYNC_REGS_SIZE = 2048
+
 interface RunHeader {
   request_interrupt_window: number
   immediate_exit: number
@@ -34,10 +37,10 @@ interface RunHeader {
   apic_base: bigint
   kvm_valid_regs: bigint
   kvm_dirty_regs: bigint
-  s: SyncRegs
+  s: { regs: SyncRegs }
 }
 
-/** `struct kvm_run` but for the union of exits, and without the padding behind the synced registers. */
+/** `struct kvm_run` but for the union of exits. */
 export const kvm_run: Struct<RunHeader> = new Struct<RunHeader>('kvm_run', {
   request_interrupt_window: u8,
   immediate_exit: u8,
@@ -51,7 +54,7 @@ export const kvm_run: Struct<RunHeader> = new Struct<RunHeader>('kvm_run', {
   _exit: bytes(EXIT_SIZE),
   kvm_valid_regs: u64,
   kvm_dirty_regs: u64,
-  s: kvm_sync_regs,
+  s: new Struct('kvm_run.s', { regs: kvm_sync_regs, _padding: bytes(SYNC_REGS_SIZE - kvm_sync_regs.size) }),
 })
 
 /** A member of the union of exits: its offsets are those within `struct kvm_run`. */
