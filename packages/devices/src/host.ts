@@ -17,7 +17,9 @@ export interface Interrupt {
 /** The default of devices that are not wired to an interrupt controller. */
 export const NO_INTERRUPT: Interrupt = Object.freeze({ trigger() {} })
 
-/** A source of time, in milliseconds; fractions are fine. What zero means is said where a clock is asked for. */
+/**
+ * A source of time, in milliseconds; fractions are fine. What zero means is said where a clock is asked for.
+ */
 export interface Clock {
   now(): number
 }

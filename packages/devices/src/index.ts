@@ -4,6 +4,7 @@
  */
 
 // The bus
+
 export {
   Bus,
   type BusEvents,
@@ -15,51 +16,15 @@ export {
   PIO_SPACE_SIZE,
 } from './bus/bus.ts'
 export type { BusDevice, BusRange } from './bus/device.ts'
-// For test guests
-export { BOOT_MARKER, BOOT_TIMER_PORT, BOOT_TIMER_SIZE, BootTimer } from './debug/boot-timer.ts'
-export { EXIT_PORT, EXIT_PORT_SIZE, ExitPort } from './debug/exit-port.ts'
 export { DevicesError, type DevicesErrorCode, type DevicesErrorDetails } from './error.ts'
-// What devices ask of the host
-export {
-  type Clock,
-  type Interrupt,
-  NO_INTERRUPT,
-  NODE_TIMERS,
-  type PendingCall,
-  type Timers,
-  WALL_CLOCK,
-} from './host.ts'
-// Keyboard controller
-export {
-  I8042,
-  I8042_COMMAND_PORT,
-  I8042_COMMAND_RESET,
-  I8042_DATA_PORT,
-  type I8042Options,
-  type I8042State,
-  KEYBOARD_IRQ,
-} from './legacy/i8042/i8042.ts'
-export type { KeyboardState } from './legacy/i8042/keyboard.ts'
-// Real-time clock
-export {
-  CMOS_BASE,
-  CMOS_PORTS,
-  type CmosMemory,
-  CmosRtc,
-  type CmosRtcOptions,
-  RTC_IRQ,
-} from './legacy/rtc/rtc.ts'
-export { CMOS_SIZE, type CmosRtcState } from './legacy/rtc/state.ts'
-export { connectInput, type InputConnection } from './legacy/serial/input.ts'
-export {
-  type BufferingStream,
-  boundedOutput,
-  type FlushScheduler,
-  OUTPUT_CHUNK_BYTES,
-  type SerialOutput,
-} from './legacy/serial/output.ts'
-export { FIFO_SIZE as SERIAL_FIFO_SIZE } from './legacy/serial/receive-fifo.ts'
+export type { Clock, Interrupt, PendingCall, Timers } from './host.ts'
+
 // Serial port
+
+export { connectInput, type InputConnection, type InputOptions } from './legacy/serial/input.ts'
+export type { FlushScheduler, SerialOutput } from './legacy/serial/output.ts'
+export { type BufferingStream, boundedOutput, OUTPUT_CHUNK_BYTES } from './legacy/serial/output.ts'
+export { FIFO_SIZE as SERIAL_FIFO_SIZE } from './legacy/serial/receive-fifo.ts'
 export {
   COM1_BASE,
   COM1_IRQ,
@@ -71,3 +36,33 @@ export {
   type SerialOptions,
 } from './legacy/serial/serial.ts'
 export type { SerialState } from './legacy/serial/state.ts'
+
+// Keyboard controller
+
+export {
+  I8042,
+  I8042_COMMAND_PORT,
+  I8042_COMMAND_RESET,
+  I8042_DATA_PORT,
+  type I8042Options,
+  type I8042State,
+  KEYBOARD_IRQ,
+} from './legacy/i8042/i8042.ts'
+export type { KeyboardState } from './legacy/i8042/keyboard.ts'
+
+// Real-time clock
+
+export {
+  CMOS_BASE,
+  CMOS_PORTS,
+  type CmosMemory,
+  CmosRtc,
+  type CmosRtcOptions,
+  RTC_IRQ,
+} from './legacy/rtc/rtc.ts'
+export { CMOS_SIZE, type CmosRtcState } from './legacy/rtc/state.ts'
+
+// For test guests
+
+export { BOOT_MARKER, BOOT_TIMER_PORT, BOOT_TIMER_SIZE, BootTimer } from './debug/boot-timer.ts'
+export { EXIT_PORT, EXIT_PORT_SIZE, ExitPort } from './debug/exit-port.ts'

@@ -1,7 +1,9 @@
 /** Checks saved states field by field. A snapshot file is input from a stranger. */
 import { DevicesError } from './error.ts'
 
-/** Reads the fields of one state and throws `ERR_DEVICE_STATE`, naming the field, at the first that cannot be. */
+/**
+ * Reads the fields of one state and throws `ERR_DEVICE_STATE`, naming the field, at the first that cannot be.
+ */
 export class StateChecker {
   readonly #device: string
   readonly #state: Readonly<Record<string, unknown>>

@@ -130,8 +130,9 @@ describe('a hostile guest', () => {
     )
   })
 
-  it('loses no data interrupt: data that it enables interrupts for and does not read has made an edge', () => {
-    // After any history, an interrupt handler that runs once per edge and reads until LSR is clear gets everything.
+  it('loses no interrupt: an edge is made for all data that it has not read', () => {
+    // After any history, an interrupt handler that runs once per edge and reads until LSR is clear gets
+    // everything.
     const typed = fc.array(
       fc.oneof(fc.integer({ min: 1, max: 40 }), fc.constantFrom('mask', 'unmask', 'print')),
     )

@@ -16,7 +16,9 @@ export const MMIO_SPACE_SIZE: number = 2 ** 52
 /** The longest single access, in bytes. KVM hands out longer operands in pieces. */
 export const MAX_ACCESS_BYTES = 8
 
-/** What a bus reports. Each is optional; those of unmapped accesses are called as often as the guest likes. */
+/**
+ * What a bus reports. Each is optional; those of unmapped accesses are called as often as the guest likes.
+ */
 export interface BusEvents {
   /** A read that no device claims; the guest got ones. */
   unmappedRead?(address: number, size: number): void
@@ -57,7 +59,7 @@ export function createMmioBus(events?: BusEvents): Bus {
  * const pio = createPioBus()
  * pio.register({ base: 0x600, size: 1, device: { read: () => 42, write() {} } })
  * const data = new DataView(new ArrayBuffer(1))
- * pio.read(0x600, data, 0, 1) // data.getUint8(0) is now 42
+ * pio.read(0x600, data) // data.getUint8(0) is 42
  * ```
  */
 export class Bus {
@@ -134,16 +136,17 @@ export class Bus {
   }
 
   /**
-   * A guest read: the device's registers go to `data` as little-endian bytes. Ones, when no range holds all of it.
+   * A guest read: the device's registers go to `data` as little-endian bytes. Ones, when no range holds all
+   * of it.
    *
    * @param address - guest address or port
    * @param data - where the bytes go, such as a view of a vCPU's `kvm_run`
-   * @param at - where in `data`, in bytes
-   * @param size - 1 to 8 bytes
+   * @param at - where in `data`, in bytes; its start unless given
+   * @param size - 1 to 8 bytes; the rest of `data` unless given
    * @throws {@link DevicesError} `ERR_BUS_ACCESS` for another size, or a window outside `data`
    * @throws {@link DevicesError} `ERR_DEVICE_FAILED`, unless {@link BusEvents.deviceFailed} is given
    */
-  read(address: number, data: DataView, at: number, size: number): void {
+  read(address: number, data: DataView, at: number = 0, size: number = data.byteLength - at): void {
     this.#check(address, data, at, size)
     const range = this.#map.findWhole(address, size)
     if (range === undefined) {
@@ -174,12 +177,12 @@ export class Bus {
    *
    * @param address - guest address or port
    * @param data - where the bytes are, such as a view of a vCPU's `kvm_run`
-   * @param at - where in `data`, in bytes
-   * @param size - 1 to 8 bytes
+   * @param at - where in `data`, in bytes; its start unless given
+   * @param size - 1 to 8 bytes; the rest of `data` unless given
    * @throws {@link DevicesError} `ERR_BUS_ACCESS` for another size, or a window outside `data`
    * @throws {@link DevicesError} `ERR_DEVICE_FAILED`, unless {@link BusEvents.deviceFailed} is given
    */
-  write(address: number, data: DataView, at: number, size: number): void {
+  write(address: number, data: DataView, at: number = 0, size: number = data.byteLength - at): void {
     this.#check(address, data, at, size)
     const range = this.#map.findWhole(address, size)
     if (range === undefined) {
@@ -202,12 +205,12 @@ export class Bus {
   }
 
   #check(address: number, data: DataView, at: number, size: number): void {
-    if (!(size >= 1 && size <= MAX_ACCESS_BYTES && Number.isInteger(size))) {
-      const message = `${this.name}: an access takes 1 to ${MAX_ACCESS_BYTES} bytes, got ${size} at ${hex(address)}`
+    if ((size | 0) !== size || size < 1 || size > MAX_ACCESS_BYTES) {
+      const message = `${this.name}: 1 to ${MAX_ACCESS_BYTES} bytes an access, got ${size} at ${hex(address)}`
       throw new DevicesError('ERR_BUS_ACCESS', message, { address, size })
     }
-    if (!(at >= 0 && at + size <= data.byteLength && Number.isInteger(at))) {
-      const message = `${this.name}: bytes ${at} to ${at + size} are outside a window of ${data.byteLength} bytes`
+    if ((at | 0) !== at || at < 0 || at + size > data.byteLength) {
+      const message = `${this.name}: ${size} bytes at ${at} are outside a window of ${data.byteLength}`
       throw new DevicesError('ERR_BUS_ACCESS', message, { address, size })
     }
   }
@@ -216,14 +219,16 @@ export class Bus {
     const { base, size, offset = 0 } = range
     const valid = isAddress(base) && isAddress(offset) && Number.isSafeInteger(size) && size > 0
     if (!valid || base + size > this.size) {
-      const message = `${this.name}: a range of ${size} bytes at ${hex(base)} is empty or outside 0 to ${hex(this.size - 1)}`
+      const where = `${size} bytes at ${hex(base)}`
+      const message = `${this.name}: a range of ${where} is empty or outside 0 to ${hex(this.size - 1)}`
       throw new DevicesError('ERR_BUS_RANGE_INVALID', message, { address: base, size, device: range.name })
     }
     return new MappedRange(base, size, offset, range.device, range.name ?? `device at ${hex(base)}`)
   }
 
   #deviceFailed(verb: string, range: MappedRange, address: number, size: number, cause: unknown): void {
-    const message = `${this.name}: ${range.name} failed to ${verb} ${size} bytes at ${hex(address)}: ${String(cause)}`
+    const what = `${verb} ${size} bytes at ${hex(address)}`
+    const message = `${this.name}: ${range.name} failed to ${what}: ${String(cause)}`
     const error = new DevicesError('ERR_DEVICE_FAILED', message, { address, size, device: range.name, cause })
     if (this.#events.deviceFailed === undefined) throw error
     this.#events.deviceFailed(error)
@@ -303,6 +308,7 @@ function isAddress(value: number): boolean {
 }
 
 function overlap(bus: string, a: MappedRange, b: MappedRange): DevicesError {
-  const message = `${bus}: ${b.name} (${hex(b.base)} to ${hex(b.last)}) overlaps ${a.name} (${hex(a.base)} to ${hex(a.last)})`
+  const text = (range: MappedRange): string => `${range.name} (${hex(range.base)} to ${hex(range.last)})`
+  const message = `${bus}: ${text(b)} overlaps ${text(a)}`
   return new DevicesError('ERR_BUS_RANGE_OVERLAP', message, { address: b.base, size: b.size, device: b.name })
 }

@@ -1,11 +1,12 @@
 /**
- * A port through which a guest says that it has booted, so that a VMM can time it. Firecracker has the same as
- * an MMIO register; a port is written by `outb` from user space after `iopl(3)`, without a mapping of /dev/mem.
+ * A port through which a guest says that it has booted, so that a VMM can time it. Firecracker has the same
+ * as an MMIO register; a port is written by `outb` from user space after `ioperm`, without a mapping of
+ * /dev/mem.
  */
 import type { BusDevice } from '../bus/device.ts'
 import type { Clock } from '../host.ts'
 
-/** The port: that of a second floppy controller's status, which no microVM has. */
+/** The port: the first one of a PC's floppy controller, which no microVM has. */
 export const BOOT_TIMER_PORT = 0x3f0
 /** Ports that a {@link BootTimer} takes. */
 export const BOOT_TIMER_SIZE = 1

@@ -10,8 +10,8 @@ export const EXIT_PORT = 0xf4
 export const EXIT_PORT_SIZE = 4
 
 /**
- * Reports the first value that the guest writes; later ones are ignored, as the VM is on its way out. What the value
- * means is between the guest and the VMM; QEMU's exit status would be `value * 2 + 1`.
+ * Reports the first value that the guest writes; later ones are ignored, as the VM is on its way out. What
+ * the value means is between the guest and the VMM; QEMU's exit status would be `value * 2 + 1`.
  */
 export class ExitPort implements BusDevice {
   readonly #onExit: (value: number) => void

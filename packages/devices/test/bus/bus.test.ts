@@ -193,6 +193,21 @@ describe('accesses', () => {
     ])
   })
 
+  it('take the whole window, or what is left of it, unless told otherwise', () => {
+    const bus = createPioBus()
+    const device = new RecordingDevice()
+    bus.register({ base: BASE, size: SIZE, device })
+    const data = new DataView(new ArrayBuffer(4))
+    bus.read(BASE, data)
+    bus.write(BASE, data)
+    bus.write(BASE, data, 2)
+    expect(device.log).toEqual([
+      ['read', 0, 4],
+      ['write', 0, 4, 0x03020100],
+      ['write', 0, 2, 0x0302],
+    ])
+  })
+
   it('add the offset at which a range lies in its device', () => {
     const bus = createPioBus()
     const device = new RecordingDevice()

@@ -346,6 +346,20 @@ describe('interrupts', () => {
     expect(read(rtc, RTC_REGISTER_C)).toBe(0)
   })
 
+  it("come by Node's timers and the wall clock unless others are given", async () => {
+    await new Promise<void>((resolve) => {
+      const rtc = new CmosRtc({
+        interrupt: {
+          trigger() {
+            rtc.close()
+            resolve()
+          },
+        },
+      })
+      write(rtc, RTC_REGISTER_B, ENABLE | RTC_B_PERIODIC_INTERRUPT_BIT)
+    })
+  })
+
   it('keep at most one timer, however often the guest writes', () => {
     const { rtc, time } = createRtc()
     for (let i = 0; i < 1000; i++) write(rtc, RTC_REGISTER_B, 0x70 | (i & 0x0f))

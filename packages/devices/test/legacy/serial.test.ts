@@ -168,7 +168,7 @@ describe('transmitter', () => {
     expect(interrupt.count).toBe(0)
   })
 
-  it('passes the start-up tests of the Linux driver: enabling makes the interrupt pending, every time', () => {
+  it('passes the test of the Linux driver: enabling makes the interrupt pending, every time', () => {
     const { serial } = createSerial()
     for (let i = 0; i < 3; i++) {
       serial.write(IER_OFFSET, IER_THRE_BIT)

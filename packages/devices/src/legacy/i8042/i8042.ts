@@ -1,7 +1,8 @@
 /**
- * The i8042 keyboard controller of a PC, as firmware leaves it: the commands that Linux's drivers/input/serio/i8042.c
- * and its reboot code use, per the IBM PS/2 technical reference. With an interrupt there is a keyboard behind
- * it, whose only keys are Ctrl, Alt and Del; there is never a mouse. Gate A20 is stored and changes nothing.
+ * The i8042 keyboard controller of a PC, as firmware leaves it: the commands that Linux's
+ * drivers/input/serio/i8042.c and its reboot code use, per the IBM PS/2 technical reference. With an
+ * interrupt there is a keyboard behind it, whose only keys are Ctrl, Alt and Del; there is never a mouse.
+ * Gate A20 is stored and changes nothing.
  */
 
 import type { BusDevice, BusRange } from '../../bus/device.ts'
@@ -118,7 +119,8 @@ export class I8042 implements BusDevice {
   }
 
   /**
-   * A controller as {@link state} described it. If the guest has key presses to read, it is interrupted again.
+   * A controller as {@link state} described it. If the guest has key presses to read, it is interrupted
+   * again.
    *
    * @throws {@link DevicesError} `ERR_DEVICE_STATE` when no i8042 can be in this state
    */

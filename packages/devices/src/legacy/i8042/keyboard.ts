@@ -1,6 +1,6 @@
 /**
- * The least keyboard that drivers accept: it answers every command of a PS/2 keyboard in scan code set 2, and has
- * three keys. A microVM has no display to type for, but Ctrl-Alt-Del asks a guest to shut down.
+ * The least keyboard that drivers accept: it answers every command of a PS/2 keyboard in scan code set 2, and
+ * has three keys. A microVM has no display to type for, but Ctrl-Alt-Del asks a guest to shut down.
  */
 
 const REPLY_ACK = 0xfa

@@ -66,8 +66,8 @@ export function isTimeRegister(register: number): boolean {
 }
 
 /**
- * The time that time registers hold, in milliseconds since 1970. What is no date is carried over, as February 30
- * to March, so that every set of bytes is a time. The day of the week follows from the date.
+ * The time that time registers hold, in milliseconds since 1970. What is no date is carried over, as February
+ * 30 to March, so that every set of bytes is a time. The day of the week follows from the date.
  */
 export function timeFromRegisters(read: (register: number) => number, registerB: number): number {
   const number = (register: number): number => decode(read(register), registerB)
@@ -90,8 +90,8 @@ export interface Alarm {
 }
 
 /**
- * The first time after `afterMs` at which the clock shows what the alarm registers say, in milliseconds since 1970;
- * Infinity when it never does. At most a day and a second away.
+ * The first time after `afterMs` at which the clock shows what the alarm registers say, in milliseconds since
+ * 1970; Infinity when it never does. At most a day and a second away.
  */
 export function nextAlarm(alarm: Alarm, registerB: number, afterMs: number): number {
   const any = reg.RTC_ALARM_ANY
@@ -109,7 +109,9 @@ export function nextAlarm(alarm: Alarm, registerB: number, afterMs: number): num
   }
 }
 
-/** The period of the periodic interrupt in milliseconds, for the 32,768 Hz divider; Infinity when it is off. */
+/**
+ * The period of the periodic interrupt in milliseconds, for the 32,768 Hz divider; Infinity when it is off.
+ */
 export function periodMs(registerA: number): number {
   const rate = registerA & reg.RTC_A_RATE_MASK
   if (rate === 0) return Number.POSITIVE_INFINITY

@@ -1,6 +1,7 @@
 /**
- * The registers of a PC's real-time clock and CMOS memory: Motorola MC146818A datasheet, and for what the PC added
- * (century, memory sizes, shutdown byte) IBM's AT technical reference and the conventions of its BIOSes.
+ * The registers of a PC's real-time clock and CMOS memory: Motorola MC146818A datasheet, and for what the PC
+ * added (century, memory sizes, shutdown byte) IBM's AT technical reference and the conventions of its
+ * BIOSes.
  */
 
 /** Index port: the register to access, and in bit 7 the NMI mask. */

@@ -1,10 +1,11 @@
 /**
- * A PC's real-time clock and its 128 bytes of CMOS memory: Motorola MC146818A, as Linux's drivers/rtc/rtc-cmos.c and
- * rtc-mc146818-lib.c drive it. The time is the host's, plus what the guest has set it off by.
+ * A PC's real-time clock and its 128 bytes of CMOS memory: Motorola MC146818A, as Linux's
+ * drivers/rtc/rtc-cmos.c and rtc-mc146818-lib.c drive it. The time is the host's, plus what the guest has set
+ * it off by.
  *
- * Alarm, update and periodic interrupts are there; how often the periodic one comes is up to the host's timers,
- * which is at most 1,000 times a second with Node's. Not modelled: the phase within a second that a reset of
- * the divider sets, the square wave, daylight saving, the NMI mask of the index port.
+ * Alarm, update and periodic interrupts are there; how often the periodic one comes is up to the host's
+ * timers, which is at most 1,000 times a second with Node's. Not modelled: the phase within a second that a
+ * reset of the divider sets, the square wave, daylight saving, the NMI mask of the index port.
  */
 import type { BusDevice } from '../../bus/device.ts'
 import { DevicesError } from '../../error.ts'
@@ -84,7 +85,9 @@ export class CmosRtc implements BusDevice {
   #asserted = false
   #wakeUp: PendingCall | undefined = undefined
 
-  /** @throws {@link DevicesError} `ERR_DEVICE_OPTION` when a memory size is no whole number from 0 to 2 ** 40 */
+  /**
+   * @throws {@link DevicesError} `ERR_DEVICE_OPTION` when a memory size is no whole number from 0 to 2 ** 40
+   */
   constructor(options: CmosRtcOptions = {}) {
     this.#clock = options.clock ?? WALL_CLOCK
     this.#interrupt = options.interrupt
@@ -96,8 +99,8 @@ export class CmosRtc implements BusDevice {
   }
 
   /**
-   * A clock as {@link state} described it, on the time of `options.clock`. An alarm that was due while the VM was away
-   * is due now. `options.memory` is ignored: the saved bytes say it.
+   * A clock as {@link state} described it, on the time of `options.clock`. An alarm that was due while the VM
+   * was away is due now. `options.memory` is ignored: the saved bytes say it.
    *
    * @throws {@link DevicesError} `ERR_DEVICE_STATE` when no clock can be in this state
    */
@@ -163,8 +166,8 @@ export class CmosRtc implements BusDevice {
     switch (register) {
       case reg.RTC_REGISTER_A:
         this.#collect()
-        // An update takes no time here, so a guest never waits for one: polling the bit out costs tens of thousands
-        // of exits on a KVM that interprets kernel code.
+        // An update takes no time here, so a guest never waits for one: polling the bit out costs tens of
+        // thousands of exits on a KVM that interprets kernel code.
         this.#ram.setUint8(register, value & ~reg.RTC_A_UPDATE_IN_PROGRESS_BIT)
         break
       case reg.RTC_REGISTER_B:
@@ -245,7 +248,8 @@ export class CmosRtc implements BusDevice {
     this.close()
     if (!this.#asserted) this.#scheduleWakeUp()
     else if (!before) this.#interrupt.trigger()
-    // While asserted there can be no edge until the guest has read the flags: no timer, however fast the period.
+    // While asserted there can be no edge until the guest has read the flags: no timer, however fast the
+    // period.
   }
 
   #scheduleWakeUp(): void {

@@ -1,10 +1,11 @@
 /**
- * From a Node stream to a UART's sixteen bytes, without losing one or holding more than the stream's own buffer.
+ * From a Node stream to a UART's sixteen bytes, without losing one or holding more than the stream's own
+ * buffer.
  *
- * A guest cannot be fed as fast as it reads. Linux reads in its interrupt handler until the FIFO is empty; while that
- * is filled behind its back, the handler goes on, nobody consumes what it has read, and beyond 64 KiB it is
- * dropped. A real line leaves it time in between, and so does this: after the guest has emptied the FIFO
- * it gets three times as long as that took it, whatever the host's speed.
+ * A guest cannot be fed as fast as it reads. Linux reads in its interrupt handler until the FIFO is empty;
+ * while that is filled behind its back, the handler goes on, nobody consumes what it has read, and beyond 64
+ * KiB it is dropped. A real line leaves it time in between, and so does this: after the guest has emptied the
+ * FIFO it gets three times as long as that took it, whatever the host's speed.
  */
 import type { Readable } from 'node:stream'
 import { type Clock, NODE_TIMERS, type PendingCall, type Timers } from '../../host.ts'
@@ -32,9 +33,9 @@ export interface InputOptions {
 }
 
 /**
- * Feeds a stream to the guest at the pace at which the guest reads, and holds the stream back meanwhile. What is typed
- * arrives at once; a paste takes at most the guest's buffers, and with `flowControl: 'rts'` and `stty crtscts` in
- * the guest not even those.
+ * Feeds a stream to the guest at the pace at which the guest reads, and holds the stream back meanwhile. What
+ * is typed arrives at once; a paste takes at most the guest's buffers, and with `flowControl: 'rts'` and
+ * `stty crtscts` in the guest not even those.
  *
  * @example
  * ```ts

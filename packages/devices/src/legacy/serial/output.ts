@@ -1,6 +1,6 @@
 /**
- * From the bytes that a UART transmits to chunks that a stream can take at a price. A write to a terminal costs
- * about as much as a VM exit, and drivers transmit byte by byte.
+ * From the bytes that a UART transmits to chunks that a stream can take at a price. A write to a terminal
+ * costs about as much as a VM exit, and drivers transmit byte by byte.
  */
 
 /** Where transmitted bytes go. A Node `Writable` is one, but see {@link boundedOutput}. */

@@ -1,15 +1,15 @@
 /**
- * A 16550A UART: TI PC16550D datasheet (SNLS378), as Linux's drivers/tty/serial/8250 drives it. Complete but for
- * what has no meaning without a wire: baud rate, parity and word length are stored and change nothing, a byte
- * takes no time, and the DMA pins are not there.
+ * A 16550A UART: TI PC16550D datasheet (SNLS378), as Linux's drivers/tty/serial/8250 drives it. Complete but
+ * for what has no meaning without a wire: baud rate, parity and word length are stored and change nothing, a
+ * byte takes no time, and the DMA pins are not there.
  *
- * Interrupts are levels inside: a source is pending, IER enables it. The line out is edge-triggered, as an ISA
- * interrupt is, so an edge is made whenever a source begins to assert, on every arrival of data, and on every
- * write of IER that leaves something asserted. An edge too many makes a driver read IIR once more; one too few
- * loses input for good, as when a driver turns interrupts off to print and on again.
+ * Interrupts are levels inside: a source is pending, IER enables it. The line out is edge-triggered, as an
+ * ISA interrupt is, so an edge is made whenever a source begins to assert, on every arrival of data, and on
+ * every write of IER that leaves something asserted. An edge too many makes a driver read IIR once more; one
+ * too few loses input for good, as when a driver turns interrupts off to print and on again.
  *
- * OUT2, which connects the interrupt on a PC's board, is not part of the chip, and does not gate it here: neither
- * do other virtual machines, and guests that know no real hardware forget to set it.
+ * OUT2, which connects the interrupt on a PC's board, is not part of the chip, and does not gate it here:
+ * neither do other virtual machines, and guests that know no real hardware forget to set it.
  */
 
 import type { BusDevice } from '../../bus/device.ts'
@@ -49,15 +49,15 @@ export interface SerialOptions {
   /** Where transmitted bytes go; nowhere unless given. */
   readonly output?: SerialOutput | undefined
   /**
-   * When collected output is passed on. `queueMicrotask` unless given: everything that one exit, string instruction
-   * or coalesced ring transmits makes one chunk. A vCPU loop that never returns to the event loop needs
-   * `(flush) => flush()`, or has to call {@link Serial.flush}.
+   * When collected output is passed on. `queueMicrotask` unless given: everything that one exit, string
+   * instruction or coalesced ring transmits makes one chunk. A vCPU loop that never returns to the event loop
+   * needs `(flush) => flush()`, or has to call {@link Serial.flush}.
    */
   readonly scheduleFlush?: FlushScheduler | undefined
   /**
-   * `'rts'` lets bytes in only while the guest asserts RTS, which Linux does from the opening of the terminal on: input
-   * that is there before a driver is, and input beyond what the guest can buffer (`stty crtscts`), then waits
-   * on the host. `'none'` unless given, for guests that never touch MCR.
+   * `'rts'` lets bytes in only while the guest asserts RTS, which Linux does from the opening of the terminal
+   * on: input that is there before a driver is, and input beyond what the guest can buffer (`stty crtscts`),
+   * then waits on the host. `'none'` unless given, for guests that never touch MCR.
    */
   readonly flowControl?: 'none' | 'rts' | undefined
   readonly events?: SerialEvents | undefined
@@ -117,8 +117,8 @@ export class Serial implements BusDevice {
   }
 
   /**
-   * A UART as {@link state} described it. An interrupt that was asserted is made again, as the edge may have been lost
-   * with the VM.
+   * A UART as {@link state} described it. An interrupt that was asserted is made again, as the edge may have
+   * been lost with the VM.
    *
    * @param state - checked as input from a stranger
    * @throws {@link DevicesError} `ERR_DEVICE_STATE` when no 16550A can be in this state
@@ -194,17 +194,18 @@ export class Serial implements BusDevice {
   }
 
   /**
-   * Whom to tell that the guest has made room: after it has read the last byte, emptied the FIFO, or let input
-   * in again. It is called inside the guest's access, so better fill the FIFO later than at once: a guest that
-   * finds more whenever it looks never leaves its interrupt handler. One listener; a later one takes its place.
+   * Whom to tell that the guest has made room: after it has read the last byte, emptied the FIFO, or let
+   * input in again. It is called inside the guest's access, so better fill the FIFO later than at once: a
+   * guest that finds more whenever it looks never leaves its interrupt handler. One listener; a later one
+   * takes its place.
    */
   onReceiveReady(listener: (() => void) | undefined): void {
     this.#receiveReady = listener
   }
 
   /**
-   * Sets the modem lines that come in over the cable. At first carrier, clear to send and data set ready are on.
-   * Dropping carrier hangs up on the guest.
+   * Sets the modem lines that come in over the cable. At first carrier, clear to send and data set ready are
+   * on. Dropping carrier hangs up on the guest.
    *
    * @param lines - any of MSR's CTS, DSR, RI and DCD bits
    */
@@ -285,7 +286,8 @@ export class Serial implements BusDevice {
       this.#output.put(byte)
       this.#events.byteSent?.()
     }
-    // The byte is gone already, whatever becomes of it on the host: a guest must not wait for a broken output.
+    // The byte is gone already, whatever becomes of it on the host: a guest must not wait for a broken
+    // output.
     this.#transmitPending = true
     this.#update(false)
   }
@@ -345,7 +347,8 @@ export class Serial implements BusDevice {
     const sources = this.#sources()
     if ((sources & IER_RLS_BIT) !== 0) return reg.IIR_RLS
     if ((sources & IER_RDA_BIT) !== 0) {
-      // The four character times after which a real FIFO below its trigger level reports are over at once here.
+      // The four character times after which a real FIFO below its trigger level reports are over at once
+      // here.
       return this.#fifo.length >= this.#triggerLevel() ? reg.IIR_RDA : reg.IIR_CTI
     }
     if ((sources & IER_THRE_BIT) !== 0) return reg.IIR_THRE
@@ -414,7 +417,9 @@ export class Serial implements BusDevice {
     return pending & this.#interruptEnable
   }
 
-  /** Makes an edge if a source has begun to assert; with `again`, also for those that were asserted before. */
+  /**
+   * Makes an edge if a source has begun to assert; with `again`, also for those that were asserted before.
+   */
   #update(again: boolean): void {
     const before = again ? 0 : this.#asserted
     this.#asserted = this.#sources()
