@@ -12,14 +12,15 @@ import { createMockDriver } from '../packages/virtio-queue/dist/testing.js'
 import { GuestMemory } from '../packages/vm-memory/dist/index.js'
 
 const BATCH = 128
-const ROUNDS = 9
-const LOOPS = 8000
+// Rounds are short, so that the best of them was not interrupted by whatever else the machine does.
+const LOOPS = 200
+const ROUNDS = 400
 
 const memoryFor = () => GuestMemory.fromRanges([{ start: 0, size: 1 << 24 }])
 
-/** The best of several rounds of `work(LOOPS)`, in nanoseconds per `per` things of each loop. */
+/** The best of many rounds of `work(LOOPS)`, in nanoseconds per `per` things of each loop. */
 function measure(work, per) {
-  let sink = work(LOOPS)
+  let sink = 0
   let best = Number.POSITIVE_INFINITY
   for (let round = 0; round < ROUNDS; round += 1) {
     const start = process.hrtime.bigint()
@@ -118,19 +119,15 @@ function requests({ queue, chains, refill }, publishEach) {
 /** The used ring alone, in nanoseconds per element; the clock is read around every batch. */
 function usedRing({ queue, chains, refill }) {
   let best = Number.POSITIVE_INFINITY
-  for (let round = 0; round < ROUNDS + 1; round += 1) {
-    let total = 0n
-    for (let loop = 0; loop < LOOPS; loop += 1) {
-      refill()
-      for (let i = 0; i < BATCH; i += 1) queue.pop(chains[i])
-      const start = process.hrtime.bigint()
-      for (let i = 0; i < BATCH; i += 1) queue.pushUsed(chains[i], 512)
-      queue.publishUsed()
-      total += process.hrtime.bigint() - start
-    }
-    best = Math.min(best, Number(total) / LOOPS / BATCH)
+  for (let round = 0; round < LOOPS * ROUNDS; round += 1) {
+    refill()
+    for (let i = 0; i < BATCH; i += 1) queue.pop(chains[i])
+    const start = process.hrtime.bigint()
+    for (let i = 0; i < BATCH; i += 1) queue.pushUsed(chains[i], 512)
+    queue.publishUsed()
+    best = Math.min(best, Number(process.hrtime.bigint() - start))
   }
-  return best
+  return best / BATCH
 }
 
 /** The floor of the used ring: two words an element, one index a batch. */
@@ -176,7 +173,7 @@ function allocated() {
     return sum
   }
   let least = Number.POSITIVE_INFINITY
-  for (let round = 0; round < 5; round += 1) {
+  for (let round = 0; round < 12; round += 1) {
     serve(loops)
     gc()
     const before = getHeapStatistics().used_heap_size
@@ -227,6 +224,8 @@ export async function run() {
 
 if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {
   for (const { name, value, unit, peer, ratio } of await run()) {
-    console.log(`${name.padEnd(48)} ${value.toFixed(2).padStart(8)} ${unit.padEnd(14)} ${ratio.toFixed(2)} of ${peer}`)
+    console.log(
+      `${name.padEnd(48)} ${value.toFixed(2).padStart(8)} ${unit.padEnd(14)} ${ratio.toFixed(2)} of ${peer}`,
+    )
   }
 }

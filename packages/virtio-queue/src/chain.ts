@@ -34,7 +34,7 @@ export class DescriptorChain {
   /** Bytes that the device may write, up to 2^32. */
   readonly writableBytes: number = 0
   /** Where each segment lies. */
-  readonly regions: GuestRegion[] = new Array<GuestRegion>(INITIAL_CAPACITY).fill(UNMAPPED)
+  readonly regions: GuestRegion[] = Array.from({ length: INITIAL_CAPACITY }, () => UNMAPPED)
   /** Offset of each segment in its region, in bytes. */
   readonly offsets: Float64Array = new Float64Array(INITIAL_CAPACITY)
   /** Length of each segment, in bytes; never 0. */
@@ -46,6 +46,8 @@ export class DescriptorChain {
   ticket = 0
   /** @internal Where the queue stood after this pop. */
   position = 0
+  /** @internal Whether any segment ever lay in memory that tracks writes: saves looking in all others. */
+  tracked = false
 
   readonly #reader = new Reader()
   readonly #writer = new Writer()
@@ -117,6 +119,7 @@ export class DescriptorChain {
       const offset = region === undefined ? 0 : at - region.start
       const piece = region === undefined ? left : Math.min(left, region.size - offset)
       this.regions[n] = region ?? UNMAPPED
+      if (region?.dirty !== undefined) this.tracked = true
       this.offsets[n] = offset
       this.lengths[n] = piece
       n += 1

@@ -9,24 +9,11 @@ import type { DescriptorChain, Mutable } from './chain.ts'
 import { clearSegments } from './chain.ts'
 import { VirtqueueError } from './errors.ts'
 import type { PopResult } from './faults.ts'
-import {
-  POP_AVAIL_INDEX,
-  POP_BUFFER_ADDRESS,
-  POP_CHAIN_LENGTH,
-  POP_DIRECTION,
-  POP_EMPTY,
-  POP_INDIRECT_ADDRESS,
-  POP_INDIRECT_LENGTH,
-  POP_INDIRECT_LINKED,
-  POP_INDIRECT_UNNEGOTIATED,
-  POP_OK,
-  POP_TOTAL_LENGTH,
-  POP_UNAVAILABLE,
-} from './faults.ts'
+import { POP_AVAIL_INDEX, POP_BUFFER_ADDRESS, POP_EMPTY, POP_UNAVAILABLE } from './faults.ts'
 import type { VirtqueueFeatures } from './features.ts'
-import type { GuestMemory, GuestRegion } from './guest-memory.ts'
-import { addressOf, UNMAPPED } from './guest-memory.ts'
+import type { GuestMemory } from './guest-memory.ts'
 import { needPackedEvent } from './need-event.ts'
+import { OWNER_MASK, PackedWalk } from './packed-walk.ts'
 import type { RingPart } from './ring-memory.ts'
 import { markPart } from './ring-memory.ts'
 import {
@@ -39,10 +26,7 @@ import {
   RING_EVENT_FLAGS_DISABLE,
   RING_EVENT_FLAGS_ENABLE,
   RING_EVENT_WRAP_SHIFT,
-  VIRTQ_DESC_ADDR_OFFSET,
   VIRTQ_DESC_F_AVAIL,
-  VIRTQ_DESC_F_INDIRECT,
-  VIRTQ_DESC_F_NEXT,
   VIRTQ_DESC_F_USED,
   VIRTQ_DESC_F_WRITE,
   VIRTQ_DESC_LEN_OFFSET,
@@ -57,14 +41,9 @@ const EVENT_FLAGS = PVIRTQ_EVENT_FLAGS_OFFSET / 2
 const DESC_FLAGS = PVIRTQ_DESC_FLAGS_OFFSET / 2
 const DESC_WORDS = VIRTQ_DESC_SIZE / 2
 
-/** The bits that say whose a descriptor is: different in an available one, equal in a used one. */
-const OWNER_MASK: number = VIRTQ_DESC_F_AVAIL | VIRTQ_DESC_F_USED
 /** The other bits of an event suppression structure's flags are reserved. */
 const EVENT_FLAGS_MASK = 0b11
 const INDEX_MASK = 0x7fff
-
-/** More bytes than any chain may have. */
-const CHAIN_BYTES_MAX = 2 ** 32
 
 /** What a packed queue is made of. The parts are checked. */
 export interface PackedParts {
@@ -81,16 +60,13 @@ export interface PackedParts {
 export class PackedVirtqueue implements Virtqueue {
   readonly size: number
   readonly features: VirtqueueFeatures
-  readonly #memory: GuestMemory
+  readonly #walk: PackedWalk
   readonly #eventIndex: boolean
-  readonly #indirect: boolean
   readonly #ring: RingPart
   readonly #descriptors: DataView
   readonly #words: Uint16Array
   readonly #driver: Uint16Array
   readonly #devicePart: RingPart
-  /** The region of the last buffer: the next one is likely in it. */
-  #region: GuestRegion = UNMAPPED
   /** 0 after a reset. */
   #ticket: number = newTicket()
   #fault: PopResult = POP_EMPTY
@@ -115,9 +91,8 @@ export class PackedVirtqueue implements Virtqueue {
   constructor(parts: PackedParts, position: VirtqueuePosition) {
     this.size = parts.size
     this.features = parts.features
-    this.#memory = parts.memory
+    this.#walk = new PackedWalk(parts.memory, parts.descriptors.view, parts.size, parts.features.indirect)
     this.#eventIndex = parts.features.eventIndex
-    this.#indirect = parts.features.indirect
     this.#ring = parts.descriptors
     this.#descriptors = parts.descriptors.view
     this.#words = parts.descriptors.u16
@@ -152,13 +127,21 @@ export class PackedVirtqueue implements Virtqueue {
     // All descriptors are with the device, yet the driver has made one available again.
     if (this.#taken === this.size) return this.#break(chain, POP_AVAIL_INDEX)
     const target = chain as Mutable<DescriptorChain>
-    const result = this.#walk(target, flags)
+    const walk = this.#walk
+    const result = walk.walk(chain, this.#nextAvail, this.#availableBits, this.size - this.#taken)
     if (result === POP_UNAVAILABLE) return this.#break(chain, result)
     if (result > POP_BUFFER_ADDRESS) clearSegments(target)
+    const { slots } = walk
+    target.head = walk.id
+    target.slots = slots
     target.ticket = this.#ticket
     this.#inFlight += 1
-    this.#taken += target.slots
-    this.#advanceAvail(target.slots)
+    this.#taken += slots
+    this.#nextAvail += slots
+    if (this.#nextAvail >= this.size) {
+      this.#nextAvail -= this.size
+      this.#availableBits ^= OWNER_MASK
+    }
     target.position = this.#nextAvail
     return result
   }
@@ -186,7 +169,7 @@ export class PackedVirtqueue implements Virtqueue {
   pushUsed(chain: DescriptorChain, length = 0): boolean {
     if (chain.ticket !== this.#ticket || chain.ticket === 0) return false
     chain.ticket = 0
-    if (length > 0) chain.markWritten(0, length)
+    if (length > 0 && chain.tracked) chain.markWritten(0, length)
     const next = this.#nextUsed
     const at = next * VIRTQ_DESC_SIZE
     const word = next * DESC_WORDS + DESC_FLAGS
@@ -285,132 +268,12 @@ export class PackedVirtqueue implements Virtqueue {
     return this.#availableBits === VIRTQ_DESC_F_AVAIL ? 1 : 0
   }
 
-  #advanceAvail(slots: number): void {
-    this.#nextAvail += slots
-    if (this.#nextAvail >= this.size) {
-      this.#nextAvail -= this.size
-      this.#availableBits ^= OWNER_MASK
-    }
-  }
-
   /** The ring itself is at fault: nobody knows where the next chain begins. */
   #break(chain: Mutable<DescriptorChain>, result: PopResult): PopResult {
     clearSegments(chain)
     chain.ticket = 0
     this.#fault = result
     this.#closed = true
-    return result
-  }
-
-  /** After a fault of the chain it only looks for the end of the list: as many descriptors are to be skipped. */
-  #walk(chain: Mutable<DescriptorChain>, firstFlags: number): PopResult {
-    const ring = this.#descriptors
-    const limit = this.size - this.#taken
-    let table = ring
-    let slot = this.#nextAvail
-    let bits = this.#availableBits
-    let slots = 1
-    let at = slot * VIRTQ_DESC_SIZE
-    let flags = firstFlags
-    /** Entries of the indirect table that are left, this one included; 0 in the ring. */
-    let entries = 0
-    let region = this.#region
-    let { start, size } = region
-    let { offsets, lengths } = chain
-    const { regions } = chain
-    let count = 0
-    let total = 0
-    let readableCount = -1
-    let readableBytes = 0
-    let result: PopResult = POP_OK
-    for (;;) {
-      if (result <= POP_BUFFER_ADDRESS) {
-        const low = table.getUint32(at + VIRTQ_DESC_ADDR_OFFSET, true)
-        const high = table.getUint32(at + VIRTQ_DESC_ADDR_OFFSET + 4, true)
-        const length = table.getUint32(at + VIRTQ_DESC_LEN_OFFSET, true)
-        if (entries === 0 && (flags & VIRTQ_DESC_F_INDIRECT) !== 0) {
-          const address = addressOf(low, high)
-          const holder = this.#memory.findRegion(address)
-          if (!this.#indirect) result = POP_INDIRECT_UNNEGOTIATED
-          else if (slots !== 1 || (flags & VIRTQ_DESC_F_NEXT) !== 0) result = POP_INDIRECT_LINKED
-          else if (length === 0 || length % VIRTQ_DESC_SIZE !== 0) result = POP_INDIRECT_LENGTH
-          else if (length / VIRTQ_DESC_SIZE > this.size) result = POP_CHAIN_LENGTH
-          else if (holder === undefined || address - holder.start + length > holder.size) {
-            result = POP_INDIRECT_ADDRESS
-          } else {
-            table = holder.view
-            at = address - holder.start
-            entries = length / VIRTQ_DESC_SIZE
-            flags = table.getUint16(at + PVIRTQ_DESC_FLAGS_OFFSET, true)
-            continue
-          }
-        } else {
-          if ((flags & VIRTQ_DESC_F_WRITE) !== 0) {
-            if (readableCount === -1) {
-              readableCount = count
-              readableBytes = total
-            }
-          } else if (readableCount !== -1) {
-            result = POP_DIRECTION
-          }
-          total += length
-          if (total > CHAIN_BYTES_MAX) result = POP_TOTAL_LENGTH
-          if (length !== 0 && result <= POP_BUFFER_ADDRESS) {
-            const offset = high * 2 ** 32 + low - start
-            // An address of 2^53 and above, however rounded, is in no region.
-            if (offset >= 0 && offset + length <= size && count < lengths.length) {
-              if (regions[count] !== region) regions[count] = region
-              offsets[count] = offset
-              lengths[count] = length
-              count += 1
-            } else {
-              count = chain.addBuffer(this.#memory, count, addressOf(low, high), length)
-              if (count < 0) {
-                count = ~count
-                result = POP_BUFFER_ADDRESS
-              }
-              offsets = chain.offsets
-              lengths = chain.lengths
-              region = regions[count - 1] as GuestRegion
-              start = region.start
-              size = region.size
-            }
-          }
-        }
-      }
-      if (entries !== 0) {
-        // In a table WRITE is the only flag, and order the only link (2.8.7).
-        entries -= 1
-        if (entries === 0 || result > POP_BUFFER_ADDRESS) break
-        at += VIRTQ_DESC_SIZE
-        flags = table.getUint16(at + PVIRTQ_DESC_FLAGS_OFFSET, true)
-        continue
-      }
-      if ((flags & VIRTQ_DESC_F_NEXT) === 0) break
-      slots += 1
-      if (slots > limit) return POP_UNAVAILABLE
-      slot += 1
-      if (slot === this.size) {
-        slot = 0
-        bits ^= OWNER_MASK
-      }
-      at = slot * VIRTQ_DESC_SIZE
-      flags = ring.getUint16(at + PVIRTQ_DESC_FLAGS_OFFSET, true)
-      if ((flags & OWNER_MASK) !== bits) return POP_UNAVAILABLE
-    }
-    this.#region = region
-    chain.slots = slots
-    chain.head = ring.getUint16(slot * VIRTQ_DESC_SIZE + PVIRTQ_DESC_ID_OFFSET, true)
-    chain.segmentCount = count
-    if (readableCount === -1) {
-      chain.readableCount = count
-      chain.readableBytes = total
-      chain.writableBytes = 0
-    } else {
-      chain.readableCount = readableCount
-      chain.readableBytes = readableBytes
-      chain.writableBytes = total - readableBytes
-    }
     return result
   }
 }

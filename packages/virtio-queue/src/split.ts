@@ -9,43 +9,21 @@ import type { DescriptorChain, Mutable } from './chain.ts'
 import { clearSegments } from './chain.ts'
 import { VirtqueueError } from './errors.ts'
 import type { PopResult } from './faults.ts'
-import {
-  POP_AVAIL_INDEX,
-  POP_BUFFER_ADDRESS,
-  POP_CHAIN_LENGTH,
-  POP_DIRECTION,
-  POP_EMPTY,
-  POP_HEAD_INDEX,
-  POP_INDIRECT_ADDRESS,
-  POP_INDIRECT_LENGTH,
-  POP_INDIRECT_LINKED,
-  POP_INDIRECT_NESTED,
-  POP_INDIRECT_UNNEGOTIATED,
-  POP_NEXT_INDEX,
-  POP_OK,
-  POP_TOTAL_LENGTH,
-} from './faults.ts'
+import { POP_AVAIL_INDEX, POP_BUFFER_ADDRESS, POP_EMPTY, POP_HEAD_INDEX, POP_OK } from './faults.ts'
 import type { VirtqueueFeatures } from './features.ts'
-import type { GuestMemory, GuestRegion } from './guest-memory.ts'
-import { addressOf, UNMAPPED } from './guest-memory.ts'
+import type { GuestMemory } from './guest-memory.ts'
 import { needEvent } from './need-event.ts'
 import type { RingPart } from './ring-memory.ts'
 import { markPart } from './ring-memory.ts'
 import {
   VIRTQ_AVAIL_F_NO_INTERRUPT,
-  VIRTQ_DESC_ADDR_OFFSET,
-  VIRTQ_DESC_F_INDIRECT,
-  VIRTQ_DESC_F_NEXT,
-  VIRTQ_DESC_F_WRITE,
-  VIRTQ_DESC_FLAGS_OFFSET,
-  VIRTQ_DESC_LEN_OFFSET,
-  VIRTQ_DESC_SIZE,
   VIRTQ_USED_ELEM_ID_OFFSET,
   VIRTQ_USED_ELEM_LEN_OFFSET,
   VIRTQ_USED_ELEM_SIZE,
   VIRTQ_USED_F_NO_NOTIFY,
   VIRTQ_USED_RING_OFFSET,
 } from './spec.ts'
+import { SplitWalk } from './split-walk.ts'
 import type { Virtqueue, VirtqueuePosition } from './virtqueue.ts'
 import { newTicket } from './virtqueue.ts'
 
@@ -53,11 +31,6 @@ import { newTicket } from './virtqueue.ts'
 const FLAGS = 0
 const IDX = 1
 const RING = 2
-
-/** More bytes than any chain may have. */
-const CHAIN_BYTES_MAX = 2 ** 32
-/** `next` has 16 bits: a longer table has descriptors that nothing can name. */
-const INDIRECT_ENTRIES_MAX = 65535
 
 /** What a split queue is made of. The parts are checked. */
 export interface SplitParts {
@@ -72,17 +45,13 @@ export interface SplitParts {
 export class SplitVirtqueue implements Virtqueue {
   readonly size: number
   readonly features: VirtqueueFeatures
-  readonly #memory: GuestMemory
+  readonly #walk: SplitWalk
   readonly #mask: number
   readonly #eventIndex: boolean
-  readonly #indirect: boolean
-  readonly #descriptors: DataView
   readonly #avail: Uint16Array
   readonly #usedPart: RingPart
   readonly #used: DataView
   readonly #used16: Uint16Array
-  /** The region of the last buffer: the next one is likely in it. */
-  #region: GuestRegion = UNMAPPED
   /** 0 after a reset. */
   #ticket: number = newTicket()
   #fault: PopResult = POP_EMPTY
@@ -98,11 +67,9 @@ export class SplitVirtqueue implements Virtqueue {
   constructor(parts: SplitParts, position: VirtqueuePosition) {
     this.size = parts.size
     this.features = parts.features
-    this.#memory = parts.memory
+    this.#walk = new SplitWalk(parts.memory, parts.descriptors.view, parts.size, parts.features.indirect)
     this.#mask = parts.size - 1
     this.#eventIndex = parts.features.eventIndex
-    this.#indirect = parts.features.indirect
-    this.#descriptors = parts.descriptors.view
     this.#avail = parts.avail.u16
     this.#usedPart = parts.used
     this.#used = parts.used.view
@@ -146,7 +113,7 @@ export class SplitVirtqueue implements Virtqueue {
     target.ticket = this.#ticket
     target.position = after
     this.#inFlight += 1
-    const result = this.#walk(target, head)
+    const result = this.#walk.walk(chain, head)
     if (result > POP_BUFFER_ADDRESS) clearSegments(target)
     return result
   }
@@ -170,7 +137,7 @@ export class SplitVirtqueue implements Virtqueue {
     if (chain.ticket !== this.#ticket || chain.ticket === 0) return false
     chain.ticket = 0
     this.#inFlight -= 1
-    if (length > 0) chain.markWritten(0, length)
+    if (length > 0 && chain.tracked) chain.markWritten(0, length)
     const next = this.#nextUsed
     const at = VIRTQ_USED_RING_OFFSET + VIRTQ_USED_ELEM_SIZE * (next & this.#mask)
     this.#used.setUint32(at + VIRTQ_USED_ELEM_ID_OFFSET, chain.head, true)
@@ -246,94 +213,5 @@ export class SplitVirtqueue implements Virtqueue {
     }
     this.#availIndex = index
     return POP_OK
-  }
-
-  #walk(chain: Mutable<DescriptorChain>, head: number): PopResult {
-    let table = this.#descriptors
-    let base = 0
-    let entries = this.size
-    let index = head
-    let isIndirect = false
-    let budget = this.size
-    let region = this.#region
-    let { start, size } = region
-    let { offsets, lengths } = chain
-    const { regions } = chain
-    let count = 0
-    let total = 0
-    let readableCount = -1
-    let readableBytes = 0
-    let result: PopResult = POP_OK
-    for (;;) {
-      const at = base + VIRTQ_DESC_SIZE * index
-      const low = table.getUint32(at + VIRTQ_DESC_ADDR_OFFSET, true)
-      const high = table.getUint32(at + VIRTQ_DESC_ADDR_OFFSET + 4, true)
-      const length = table.getUint32(at + VIRTQ_DESC_LEN_OFFSET, true)
-      // `flags` and `next` in one access.
-      const tail = table.getUint32(at + VIRTQ_DESC_FLAGS_OFFSET, true)
-      if ((tail & VIRTQ_DESC_F_INDIRECT) !== 0) {
-        if (!this.#indirect) return POP_INDIRECT_UNNEGOTIATED
-        if (isIndirect) return POP_INDIRECT_NESTED
-        if ((tail & VIRTQ_DESC_F_NEXT) !== 0) return POP_INDIRECT_LINKED
-        if (length === 0 || length % VIRTQ_DESC_SIZE !== 0) return POP_INDIRECT_LENGTH
-        entries = length / VIRTQ_DESC_SIZE
-        if (entries > INDIRECT_ENTRIES_MAX) return POP_INDIRECT_LENGTH
-        const address = addressOf(low, high)
-        const holder = this.#memory.findRegion(address)
-        if (holder === undefined || address - holder.start + length > holder.size) return POP_INDIRECT_ADDRESS
-        table = holder.view
-        base = address - holder.start
-        index = 0
-        isIndirect = true
-        continue
-      }
-      if (budget === 0) return POP_CHAIN_LENGTH
-      budget -= 1
-      if ((tail & VIRTQ_DESC_F_WRITE) === 0) {
-        if (readableCount !== -1) return POP_DIRECTION
-      } else if (readableCount === -1) {
-        readableCount = count
-        readableBytes = total
-      }
-      if (length !== 0) {
-        total += length
-        if (total > CHAIN_BYTES_MAX) return POP_TOTAL_LENGTH
-        const address = high * 2 ** 32 + low
-        const offset = address - start
-        // An address of 2^53 and above, however rounded, is in no region.
-        if (offset >= 0 && offset + length <= size && count < lengths.length) {
-          if (regions[count] !== region) regions[count] = region
-          offsets[count] = offset
-          lengths[count] = length
-          count += 1
-        } else {
-          count = chain.addBuffer(this.#memory, count, addressOf(low, high), length)
-          if (count < 0) {
-            count = ~count
-            result = POP_BUFFER_ADDRESS
-          }
-          offsets = chain.offsets
-          lengths = chain.lengths
-          region = regions[count - 1] as GuestRegion
-          start = region.start
-          size = region.size
-        }
-      }
-      if ((tail & VIRTQ_DESC_F_NEXT) === 0) break
-      index = tail >>> 16
-      if (index >= entries) return POP_NEXT_INDEX
-    }
-    this.#region = region
-    chain.segmentCount = count
-    if (readableCount === -1) {
-      chain.readableCount = count
-      chain.readableBytes = total
-      chain.writableBytes = 0
-    } else {
-      chain.readableCount = readableCount
-      chain.readableBytes = readableBytes
-      chain.writableBytes = total - readableBytes
-    }
-    return result
   }
 }
