@@ -41,8 +41,8 @@ export interface GuestRegionOptions {
  *
  * `view` and `bytes` are for device code on hot paths: find the region with `GuestMemory.regionOf`, then access at
  * `address - region.start`. Whoever writes through them notes it: `region.dirty?.mark(offset, length)`. An access
- * may be torn against a concurrent one; where that matters, and for the order of accesses, use `Atomics` on `u16`,
- * `u32` or `u64`.
+ * may be torn against a concurrent one (until V8 has compiled it, a DataView goes byte by byte); where that matters,
+ * and for the order of accesses, use `Atomics` on `u16`, `u32` or `u64`.
  */
 export class GuestRegion {
   /** Guest address of the first byte. */

@@ -63,6 +63,30 @@ describe('a map of regions', () => {
     expect(memoryError(() => GuestMemory.fromRegions(twice)).code).toBe('ERR_MEMORY_OVERLAP')
   })
 
+  test('refuses an overlap of one byte', () => {
+    const regions = [region(0, 0x11), region(0x10, 0x10)]
+    expect(memoryError(() => GuestMemory.fromRegions(regions)).code).toBe('ERR_MEMORY_OVERLAP')
+    expect(GuestMemory.fromRegions([region(0, 0x10), region(0x10, 0x10)]).regions).toHaveLength(2)
+  })
+
+  test('copies overlapping ranges that are longer than its bounce buffer', () => {
+    const length = 300_001
+    const large = GuestMemory.fromRanges([{ start: 0, size: 2 * length }])
+    const data = Uint8Array.from({ length }, (_, i) => (i * 31) >>> 3)
+    const back = new Uint8Array(length)
+    for (const [target, source] of [
+      [100, 0],
+      [0, 100],
+      [70_000, 0],
+      [0, 70_000],
+    ] as const) {
+      large.writeSlice(source, data)
+      large.copy(target, source, length)
+      large.readSlice(target, back)
+      expect(Buffer.compare(back, data)).toBe(0)
+    }
+  })
+
   test('takes regions in any order and keeps them ascending', () => {
     const regions = [region(0x3000, 0x1000), region(0, 0x1000), region(0x1000, 0x1000)]
     const map = GuestMemory.fromRegions(regions)
