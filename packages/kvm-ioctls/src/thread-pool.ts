@@ -5,9 +5,8 @@
 import { countPoolThreads, threadPoolBounds } from '@vmm/sys-util'
 import { KvmError } from './errors.ts'
 
-let bounds: ReturnType<typeof threadPoolBounds> | undefined
-/** How many threads there are, as far as is known. */
-let known = 0
+/** How many threads there are; undefined until the first run. */
+let size: number | undefined
 let counting: Promise<void> | undefined
 let held = 0
 
@@ -17,21 +16,18 @@ let held = 0
  * @throws KvmError ERR_KVM_THREADPOOL_EXHAUSTED
  */
 export function takeThread(): Promise<void> | undefined {
-  bounds ??= threadPoolBounds()
-  known = Math.max(known, bounds.certain)
-  if (held < known) {
-    held++
-    return undefined
+  if (size === undefined) {
+    const { certain, possible } = threadPoolBounds()
+    // UV_THREADPOOL_SIZE was changed while the process ran: whether that was in time only the pool can tell, and it
+    // cannot once runs are under way, which come and go.
+    if (certain < possible) {
+      counting ??= count(certain, possible)
+      return counting.then(take)
+    }
+    size = certain
   }
-  if (held >= bounds.possible) throw exhausted()
-  // UV_THREADPOOL_SIZE was changed while the process ran: whether that was in time only the pool can tell.
-  counting ??= count(bounds.possible).finally(() => {
-    counting = undefined
-  })
-  return counting.then(() => {
-    if (held >= known) throw exhausted()
-    held++
-  })
+  take()
+  return undefined
 }
 
 /** Gives it back. */
@@ -39,13 +35,16 @@ export function giveThread(): void {
   held--
 }
 
-async function count(possible: number): Promise<void> {
-  known = Math.max(known, held + (await countPoolThreads(possible - held)))
+async function count(certain: number, possible: number): Promise<void> {
+  size = Math.max(certain, await countPoolThreads(possible))
 }
 
-function exhausted(): KvmError {
-  return new KvmError(
-    'ERR_KVM_THREADPOOL_EXHAUSTED',
-    `${held} runs hold all ${known} threads of libuv's pool: have UV_THREADPOOL_SIZE set before Node.js starts`,
-  )
+function take(): void {
+  if (held >= (size ?? 0)) {
+    throw new KvmError(
+      'ERR_KVM_THREADPOOL_EXHAUSTED',
+      `${held} runs hold all ${size} threads of libuv's pool: have UV_THREADPOOL_SIZE set before Node.js starts`,
+    )
+  }
+  held++
 }
