@@ -1,7 +1,8 @@
 /**
  * A KVM vCPU as @vmm/x86-completion sees it: each method is one ioctl.
  */
-import type { Regs, Sregs, Vcpu } from '@vmm/kvm-ioctls'
+import { randomFillSync } from 'node:crypto'
+import { kvm_regs, kvm_sregs, type Sregs, type Vcpu } from '@vmm/kvm-ioctls'
 import type { GuestMemory } from '@vmm/vm-memory'
 import type { CpuContext, GeneralRegisters, PhysicalMemory, SpecialRegisters } from '@vmm/x86-completion'
 
@@ -13,8 +14,8 @@ export class KvmCpuContext implements CpuContext {
   readonly memory: PhysicalMemory
   readonly #vcpu: Vcpu
   // Filled anew each time: a Linux boot on a host that interprets kernels comes here by the thousand.
-  #regs: Regs | undefined
-  #sregs: Sregs | undefined
+  readonly #regs = kvm_regs.allocate()
+  readonly #sregs = kvm_sregs.allocate()
 
   constructor(vcpu: Vcpu, memory: GuestMemory) {
     this.#vcpu = vcpu
@@ -25,8 +26,7 @@ export class KvmCpuContext implements CpuContext {
   }
 
   getRegisters(): GeneralRegisters {
-    this.#regs = this.#vcpu.getRegs(this.#regs)
-    return this.#regs
+    return this.#vcpu.getRegs(this.#regs)
   }
 
   setRegisters(registers: GeneralRegisters): void {
@@ -34,8 +34,7 @@ export class KvmCpuContext implements CpuContext {
   }
 
   getSpecialRegisters(): SpecialRegisters {
-    this.#sregs = this.#vcpu.getSregs(this.#sregs)
-    return this.#sregs
+    return this.#vcpu.getSregs(this.#sregs)
   }
 
   setSpecialRegisters(registers: SpecialRegisters): void {
@@ -59,6 +58,10 @@ export class KvmCpuContext implements CpuContext {
     const state = this.#vcpu.getXcrs()
     const xcrs = state.xcrs.map((entry) => (entry.xcr === XCR0 ? { ...entry, value } : entry))
     this.#vcpu.setXcrs({ ...state, xcrs })
+  }
+
+  fillRandom(into: Uint8Array): void {
+    randomFillSync(into)
   }
 
   getMsr(index: number): bigint | undefined {

@@ -26,13 +26,21 @@ import {
   Serial,
 } from '@vmm/devices'
 import { KVM_PIT_SPEAKER_DUMMY, Kvm, type Vm } from '@vmm/kvm-ioctls'
-import { configureBoot, ImageFile, loadInitrd, loadKernel, MMIO_GAP_END, ramRegions } from '@vmm/linux-loader'
+import {
+  configureBoot,
+  ImageFile,
+  LoaderError,
+  loadInitrd,
+  loadKernel,
+  MMIO_GAP_END,
+  ramRegions,
+} from '@vmm/linux-loader'
 import { EventFd } from '@vmm/sys-util'
 import type { GuestMemory } from '@vmm/vm-memory'
 import { MappedMemory } from '@vmm/vm-memory/mmap'
 import { type MachineEnd, STATUS_HOST_FAILURE, STATUS_OK } from './end.ts'
-import { checkAgainstHost } from './host.ts'
-import type { RunOptions } from './options.ts'
+import { checkAgainstHost, isInterpretingKvm } from './host.ts'
+import { type RunOptions, UsageError } from './options.ts'
 import type { ReportBuilder } from './report.ts'
 import { GuestVcpu } from './vcpu.ts'
 import { runVcpu } from './vcpu-loop.ts'
@@ -59,10 +67,21 @@ class Cleanup {
 /** Loads the kernel and the initrd from their files. */
 async function loadImages(memory: GuestMemory, options: RunOptions) {
   const files = new Cleanup()
+  let path = ''
   try {
-    const kernel = await loadKernel(memory, files.add(new ImageFile(options.kernel)))
-    if (options.initrd === undefined) return { kernel, initrd: undefined }
-    return { kernel, initrd: loadInitrd(memory, files.add(new ImageFile(options.initrd)), { kernel }) }
+    const { entry, initrd: initrdPath } = options
+    path = options.kernel
+    const kernel = await loadKernel(memory, files.add(new ImageFile(path)), {
+      unpack: entry === 'auto' ? isInterpretingKvm() : entry !== 'bzimage',
+      protocol: entry === 'pvh' ? 'pvh' : 'linux64',
+    })
+    if (initrdPath === undefined) return { kernel, initrd: undefined }
+    path = initrdPath
+    return { kernel, initrd: loadInitrd(memory, files.add(new ImageFile(path)), { kernel }) }
+  } catch (error) {
+    // What cannot be opened or read names its file already.
+    if (!(error instanceof LoaderError) || error.code === 'ERR_IMAGE_FILE') throw error
+    throw new UsageError(`${path}: ${error.message}`, { cause: error })
   } finally {
     files.close()
   }

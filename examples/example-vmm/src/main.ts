@@ -4,6 +4,7 @@
 import { writeFileSync } from 'node:fs'
 import { connectInput } from '@vmm/devices'
 import { KvmError } from '@vmm/kvm-ioctls'
+import { LoaderError } from '@vmm/linux-loader'
 import { SystemError } from '@vmm/sys-util'
 import { MemoryError } from '@vmm/vm-memory'
 import { type MachineEnd, STATUS_HOST_FAILURE, STATUS_OK, STATUS_TIMEOUT, STATUS_USAGE } from './end.ts'
@@ -64,6 +65,7 @@ function isExpected(error: unknown): error is Error {
   return (
     error instanceof UsageError ||
     error instanceof KvmError ||
+    error instanceof LoaderError ||
     error instanceof MemoryError ||
     error instanceof SystemError
   )
@@ -78,7 +80,8 @@ async function main(): Promise<number> {
     return end.status
   } catch (error) {
     process.stderr.write(`example-vmm: ${isExpected(error) ? error.message : (error as Error).stack}\n`)
-    return error instanceof UsageError ? STATUS_USAGE : STATUS_HOST_FAILURE
+    const isUsage = error instanceof UsageError || error instanceof LoaderError
+    return isUsage ? STATUS_USAGE : STATUS_HOST_FAILURE
   }
 }
 

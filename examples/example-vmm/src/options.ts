@@ -1,17 +1,27 @@
 /**
  * The command line: what may be asked, and which of it can't be.
  */
-import { Command, CommanderError, InvalidArgumentError } from 'commander'
+import { Command, CommanderError, InvalidArgumentError, Option } from 'commander'
 
 /** What the user asked is impossible: exit status 2. */
 export class UsageError extends Error {
   override readonly name = 'UsageError'
 }
 
+const KERNEL_ENTRIES = ['auto', 'linux64', 'pvh', 'bzimage'] as const
+/**
+ * How a kernel is entered: `linux64` and `pvh` at the entry points of an ELF file, which a bzImage is unpacked to on the
+ * host; `bzimage` leaves the unpacking to the guest, which can move the kernel about (KASLR) meanwhile. `auto` is
+ * `bzimage` for a bzImage where the guest is no slower at it than the host, and `linux64` otherwise.
+ */
+export type KernelEntry = (typeof KERNEL_ENTRIES)[number]
+
 /** `example-vmm run`, checked as far as it can be without looking at the host. */
 export interface RunOptions {
   /** Path of the kernel image: ELF or bzImage. */
   readonly kernel: string
+  /** How the kernel is entered. */
+  readonly entry: KernelEntry
   /** Path of the initial RAM disk. */
   readonly initrd?: string
   /** The kernel's command line. */
@@ -67,6 +77,9 @@ export function parseArguments(args: readonly string[]): RunOptions | undefined 
     .command('run')
     .description('boot a Linux kernel')
     .requiredOption('--kernel <path>', 'kernel image: vmlinux (ELF) or bzImage')
+    .addOption(
+      new Option('--entry <how>', 'how the kernel is entered').choices(KERNEL_ENTRIES).default('auto'),
+    )
     .option('--initrd <path>', 'initial RAM disk')
     .option('--cmdline <text>', "the kernel's command line", DEFAULT_CMDLINE)
     .option('--memory <mib>', 'guest memory', wholeNumber(MEMORY_MIN_MIB, 2 ** 24, 'MiB'), 128)

@@ -41,7 +41,7 @@ export class GuestVcpu {
 
   constructor(vm: Vm, config: VcpuConfig) {
     const { index, cpus, bootState } = config
-    const cpuid = vcpuCpuid(config.cpuid, { index, cpus, fastStrings: !isInterpretingKvm() })
+    const cpuid = vcpuCpuid(config.cpuid, { index, cpus, interpreted: isInterpretingKvm() })
     this.#index = index
     this.kvm = vm.createVcpu(index)
     this.kvm.setCpuid2(cpuid)
