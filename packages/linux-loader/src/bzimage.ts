@@ -10,7 +10,7 @@ import { viewOf } from './fields.ts'
 import { type GuestMemory, requireRam } from './guest-memory.ts'
 import { copyToGuest, type Image, type ImageSource, imageSource } from './image-source.ts'
 import type { LoadedKernel } from './loaded-kernel.ts'
-import { hex, LoaderError } from './loader-error.ts'
+import { formatRange, hex, LoaderError } from './loader-error.ts'
 import {
   BOOT_FLAG,
   BOOT_PROTOCOL_2_12,
@@ -20,6 +20,7 @@ import {
   SETUP_HEADER_OFFSET,
   SETUP_HEADER_SIZE,
   SetupHeader,
+  XLF_CAN_BE_LOADED_ABOVE_4G,
   XLF_KERNEL_64,
 } from './setup-header.ts'
 
@@ -120,6 +121,12 @@ export const loadBzImage = (
       { address, highmemStart },
     )
   const memorySize = Math.max(size, header.get('init_size'))
+  if (address + memorySize > 2 ** 32 && (header.get('xloadflags') & XLF_CAN_BE_LOADED_ABOVE_4G) === 0)
+    throw new LoaderError(
+      'ERR_LOADER_ARGUMENT',
+      `the kernel must load below 4 GiB, not at ${formatRange(address, memorySize)}`,
+      { address, memorySize },
+    )
   requireRam(memory, 'the kernel', address, memorySize, 'ERR_KERNEL_DOES_NOT_FIT')
   copyToGuest(memory, source, offset, size, address)
   const setupHeader = new SetupHeader(header.bytes)

@@ -5,7 +5,7 @@
  */
 
 import { EBDA_START, HIMEM_START } from './boot-layout.ts'
-import type { AddressRange, GuestMemory } from './guest-memory.ts'
+import { type AddressRange, type GuestMemory, ramRanges } from './guest-memory.ts'
 import { formatRange, LoaderError } from './loader-error.ts'
 
 /** Usable RAM. */
@@ -51,11 +51,12 @@ export const buildE820 = (memory: GuestMemory, reserved: readonly ReservedRange[
   const holes = [...own, { start: EBDA_START, size: HIMEM_START - EBDA_START }].sort(
     (a, b) => a.start - b.start,
   )
-  const entries = memory.regions.flatMap((region) =>
+  const ranges = ramRanges(memory)
+  const entries = ranges.flatMap((region) =>
     subtract(region, holes).map((range) => ({ ...range, type: E820_TYPE_RAM })),
   )
   // The part of the legacy hole that guest memory covers is reserved, so that the kernel puts no device there.
-  for (const region of memory.regions) {
+  for (const region of ranges) {
     const start = Math.max(region.start, EBDA_START)
     const end = Math.min(region.start + region.size, HIMEM_START)
     if (start < end)

@@ -1,6 +1,6 @@
 /**
  * What this package asks of guest memory, and the range arithmetic over it. `GuestMemory` of @vmm/vm-memory satisfies
- * it; so does anything else with these five members.
+ * it; so does anything else with these four members.
  */
 
 import { formatRange, formatSize, LoaderError, type LoaderErrorCode } from './loader-error.ts'
@@ -15,16 +15,26 @@ export interface AddressRange {
 
 /** Guest-physical memory, addressed by plain numbers below 2^53. */
 export interface GuestMemory {
-  /** The RAM, in ascending order. */
+  /** The RAM, in ascending order; regions may adjoin. */
   readonly regions: readonly AddressRange[]
   /** Whether every byte of `[address, address + length)` is RAM. */
   checkRange(address: number, length: number): boolean
   /** Copies all of `bytes` to `address`, or throws. */
   writeSlice(address: number, bytes: Uint8Array): void
-  /** Fills all of `target` from `address`, or throws. */
-  readSlice(address: number, target: Uint8Array): void
   /** Sets `length` bytes from `address` to `byte`, or throws. */
   fill(address: number, length: number, byte: number): void
+}
+
+/** The RAM in ascending order, regions that adjoin put together. */
+export const ramRanges = (memory: GuestMemory): AddressRange[] => {
+  const ranges: AddressRange[] = []
+  for (const { start, size } of memory.regions) {
+    const last = ranges.at(-1)
+    if (last !== undefined && last.start + last.size === start)
+      ranges[ranges.length - 1] = { start: last.start, size: last.size + size }
+    else ranges.push({ start, size })
+  }
+  return ranges
 }
 
 /** All RAM in bytes, holes left out. */
@@ -51,7 +61,9 @@ export const requireRam = (
   code: LoaderErrorCode,
 ): void => {
   if (isRam(memory, address, length)) return
-  const ram = memory.regions.map((region) => formatRange(region.start, region.size)).join(', ')
+  const ram = ramRanges(memory)
+    .map(({ start, size }) => formatRange(start, size))
+    .join(', ')
   throw new LoaderError(
     code,
     `${what} needs ${formatSize(length)} of guest memory at ${formatRange(address, length)}, ` +

@@ -4,7 +4,7 @@
  */
 
 import { HIMEM_START } from './boot-layout.ts'
-import { type AddressRange, type GuestMemory, overlaps } from './guest-memory.ts'
+import { type AddressRange, type GuestMemory, overlaps, ramRanges } from './guest-memory.ts'
 import { copyToGuest, type Image, imageSource } from './image-source.ts'
 import type { LoadedKernel } from './loaded-kernel.ts'
 import { formatSize, LoaderError } from './loader-error.ts'
@@ -59,7 +59,7 @@ const findPlace = (
   taken: readonly AddressRange[],
 ): number | undefined => {
   const descending = [...taken].sort((a, b) => b.start - a.start)
-  for (const region of [...memory.regions].reverse()) {
+  for (const region of ramRanges(memory).reverse()) {
     let start = alignDown(Math.min(region.start + region.size, limit) - size)
     for (const range of descending)
       if (overlaps({ start, size }, range)) start = alignDown(range.start - size)

@@ -24,10 +24,6 @@ export const BOOT_PROTOCOL_2_15 = 0x20f
 
 /** `loadflags`: the protected-mode kernel loads at 1 MiB or above. */
 export const LOADED_HIGH = 0b0000_0001
-/** `loadflags`: the kernel may choose its own address. Set by the kernel's decompressor only. */
-export const KASLR_FLAG = 0b0000_0010
-/** `loadflags`: `heap_end_ptr` is valid. */
-export const CAN_USE_HEAP = 0b1000_0000
 /** `xloadflags`: there is a 64-bit entry point at 0x200. */
 export const XLF_KERNEL_64 = 0b0000_0001
 /** `xloadflags`: kernel, command line and initrd may lie above 4 GiB. */

@@ -49,6 +49,9 @@ export const unpackBzImage = async (
       { payloadOffset, payloadLength, size },
     )
   const payload = source.read(offset + payloadOffset, payloadLength)
-  const { compression, bytes } = await decompressPayload(payload, Math.min(options.maxSize ?? MAX_SIZE, MAX_SIZE))
+  const { compression, bytes } = await decompressPayload(
+    payload,
+    Math.min(options.maxSize ?? MAX_SIZE, MAX_SIZE),
+  )
   return { compression, elf: bytes, setupHeader: header }
 }

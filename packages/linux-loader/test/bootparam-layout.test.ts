@@ -16,8 +16,6 @@ import { E820_MAX_ENTRIES_ZEROPAGE } from '../src/e820.ts'
 import type { Field, Layout } from '../src/fields.ts'
 import { SETUP_DATA, SETUP_DATA_HEADER_SIZE, SETUP_DTB, SETUP_RNG_SEED } from '../src/setup-data.ts'
 import {
-  CAN_USE_HEAP,
-  KASLR_FLAG,
   LOADED_HIGH,
   SETUP_HEADER,
   SETUP_HEADER_OFFSET,
@@ -46,8 +44,6 @@ const constants: Record<string, number> = {
   SETUP_DTB,
   SETUP_RNG_SEED,
   LOADED_HIGH,
-  KASLR_FLAG,
-  CAN_USE_HEAP,
   XLF_KERNEL_64,
   XLF_CAN_BE_LOADED_ABOVE_4G,
 }

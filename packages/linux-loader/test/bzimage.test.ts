@@ -49,6 +49,14 @@ describe('loadBzImage', () => {
     )
   })
 
+  it('loads above 4 GiB only a kernel that can be there', () => {
+    const address = 2 ** 32 + 2 * MIB
+    const high = new PlainMemory([{ start: 2 ** 32, size: 4 * MIB }])
+    expect(loadBzImage(high, bzImage(code), { address }).entry).toBe(address + 0x200)
+    const low = bzImage(code, { xloadflags: 0b01 })
+    expectLoaderError('ERR_LOADER_ARGUMENT', () => loadBzImage(high, low, { address }), /below 4 GiB/)
+  })
+
   it('takes setup_sects of 0 for 4', () => {
     const image = bzImage(code, { setup_sects: 0 })
     expect(parseBzImage(image).offset).toBe(5 * SECTOR)

@@ -49,6 +49,15 @@ describe('buildE820', () => {
     ])
   })
 
+  it('lists regions that adjoin as one', () => {
+    const regions = [
+      { start: 0, size: 0x20000 },
+      { start: 0x20000, size: GIB },
+      { start: GIB + 0x20000, size: GIB },
+    ]
+    expect(mapOf(regions)).toEqual(mapOf([{ start: 0, size: 2 * GIB + 0x20000 }]))
+  })
+
   it('lists memory without low RAM as it is', () => {
     expect(mapOf([{ start: GIB, size: GIB }])).toEqual([[GIB, 2 * GIB, E820_TYPE_RAM]])
     expect(mapOf([{ start: 0, size: 0x8000 }])).toEqual([[0, 0x8000, E820_TYPE_RAM]])

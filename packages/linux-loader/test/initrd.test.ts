@@ -57,6 +57,16 @@ describe('loadInitrd', () => {
     expect(loadInitrd(memory, image, { kernel, reserved }).start).toBe(9 * MIB - 8192)
   })
 
+  it('may lie over the border between regions that adjoin', () => {
+    const memory = new PlainMemory([
+      { start: 0, size: 3 * MIB },
+      { start: 3 * MIB, size: MIB },
+    ])
+    const range = loadInitrd(memory, pattern(2 * MIB), { kernel: kernelAt(MIB, 2 * MIB) })
+    expect(range.start).toBe(2 * MIB)
+    expect(Buffer.compare(memory.read(2 * MIB, 2 * MIB), pattern(2 * MIB))).toBe(0)
+  })
+
   it('takes the region below when the one above is too small', () => {
     const memory = new PlainMemory([
       { start: 0, size: 4 * MIB },

@@ -1,17 +1,19 @@
 /** Guest memory over plain ArrayBuffers, which throws on every access outside its regions. */
 
 import { ramRegions } from '../src/boot-layout.ts'
-import type { AddressRange, GuestMemory } from '../src/guest-memory.ts'
+import { type AddressRange, type GuestMemory, ramRanges } from '../src/guest-memory.ts'
 
 export class PlainMemory implements GuestMemory {
   readonly regions: readonly AddressRange[]
+  readonly #ranges: readonly AddressRange[]
   readonly #bytes: readonly Uint8Array[]
   /** Calls of `writeSlice` and `fill`. */
   writes = 0
 
   constructor(regions: readonly AddressRange[]) {
     this.regions = regions
-    this.#bytes = regions.map(({ size }) => new Uint8Array(size))
+    this.#ranges = ramRanges(this)
+    this.#bytes = this.#ranges.map(({ size }) => new Uint8Array(size))
   }
 
   static ofSize(size: number): PlainMemory {
@@ -25,10 +27,6 @@ export class PlainMemory implements GuestMemory {
   writeSlice(address: number, bytes: Uint8Array): void {
     this.writes++
     this.#range(address, bytes.length).set(bytes)
-  }
-
-  readSlice(address: number, target: Uint8Array): void {
-    target.set(this.#range(address, target.length))
   }
 
   fill(address: number, length: number, byte: number): void {
@@ -51,10 +49,10 @@ export class PlainMemory implements GuestMemory {
   }
 
   #find(address: number, length: number): Uint8Array | undefined {
-    const index = this.regions.findIndex(
+    const index = this.#ranges.findIndex(
       ({ start, size }) => address >= start && address + length <= start + size,
     )
-    const start = this.regions[index]?.start ?? 0
+    const start = this.#ranges[index]?.start ?? 0
     return this.#bytes[index]?.subarray(address - start, address - start + length)
   }
 }
