@@ -3,6 +3,9 @@
  */
 import { lastError, libc } from './libc.ts'
 
+const O_CLOEXEC = 0o2000000
+const O_NONBLOCK = 0o4000
+
 /** Opens with O_CLOEXEC off: for the few descriptors that a child is to inherit. */
 export function openPath(path: string, flags: number, mode = 0o600): number {
   const fd: number = libc().open(path, flags, mode)
@@ -54,4 +57,17 @@ export class OwnedFd implements Disposable {
   [Symbol.dispose](): void {
     this.close()
   }
+}
+
+/**
+ * A pipe: close-on-exec, and both ends non-blocking unless asked otherwise.
+ * @param flags of pipe2(2) besides O_CLOEXEC; default O_NONBLOCK
+ * @returns the end to read from and the end to write to
+ * @throws SystemError
+ */
+export function createPipe(flags: number = O_NONBLOCK): [reader: OwnedFd, writer: OwnedFd] {
+  const fds = new Int32Array(2)
+  if (libc().pipe2(fds, flags | O_CLOEXEC) < 0) throw lastError('pipe2')
+  const [reader = -1, writer = -1] = fds
+  return [new OwnedFd(reader), new OwnedFd(writer)]
 }

@@ -3,9 +3,19 @@
  * @packageDocumentation
  */
 export { addressOf } from './address.ts'
+export {
+  EPOLLERR,
+  EPOLLET,
+  EPOLLHUP,
+  EPOLLIN,
+  EPOLLONESHOT,
+  EPOLLOUT,
+  EPOLLPRI,
+  EPOLLRDHUP,
+} from './epoll.ts'
 export { errnoName, SystemError } from './errors.ts'
 export { EFD_SEMAPHORE, EventFd } from './eventfd.ts'
-export { closeFd, dupFd, OwnedFd, openPath } from './fd.ts'
+export { closeFd, createPipe, dupFd, OwnedFd, openPath } from './fd.ts'
 export type { IoctlArgument } from './ioctl.ts'
 export { _IO, _IOR, _IOW, _IOWR, ioctl, ioctlAsync, ioctlRaw } from './ioctl.ts'
 export { createMemfd, MFD_ALLOW_SEALING, MFD_HUGETLB } from './memfd.ts'
@@ -31,3 +41,5 @@ export {
 } from './mmap.ts'
 export { installNoopHandler, SIGRTMAX, SIGRTMIN, signalThread, threadIds, threadSyscall } from './signal.ts'
 export { countPoolThreads, threadPoolBounds } from './thread-pool.ts'
+export type { Watch, WatchCallback } from './watch.ts'
+export { watch } from './watch.ts'

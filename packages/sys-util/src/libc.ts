@@ -8,6 +8,9 @@ import { SystemError } from './errors.ts'
 
 const prototypes = {
   close: 'int close(int fd)',
+  epoll_create1: 'int epoll_create1(int flags)',
+  epoll_ctl: 'int epoll_ctl(int fd, int operation, int target, const void *event)',
+  epoll_wait: 'int epoll_wait(int fd, void *events, int count, int timeout)',
   eventfd: 'int eventfd(unsigned int initval, int flags)',
   fcntl: 'int fcntl(int fd, int cmd, int arg)',
   ftruncate: 'int ftruncate(int fd, int64_t length)',
@@ -18,6 +21,7 @@ const prototypes = {
   mmap: 'uintptr_t mmap(uintptr_t address, size_t length, int prot, int flags, int fd, int64_t offset)',
   munmap: 'int munmap(uintptr_t address, size_t length)',
   open: 'int open(const char *path, int flags, int mode)',
+  pipe2: 'int pipe2(void *fds, int flags)',
   read: 'int64_t read(int fd, void *buffer, size_t count)',
   signal: 'uintptr_t signal(int number, uintptr_t handler)',
   tgkill: 'int tgkill(int pid, int tid, int number)',
