@@ -56,6 +56,23 @@ function copyBytes(
   }
 }
 
+function tooLarge(value: string): MemoryError {
+  return new MemoryError('ERR_MEMORY_VALUE_TOO_LARGE', `${value} is not a number from 0 to 2^53 - 1`)
+}
+
+// Small, so that V8 inlines them: a number above 2^31 that a call returns is allocated.
+function readNumber(view: DataView, offset: number): number {
+  const high = view.getUint32(offset + 4, true)
+  if (high > 0x1f_ffff) throw tooLarge(`0x${view.getBigUint64(offset, true).toString(16)}`)
+  return high * 2 ** 32 + view.getUint32(offset, true)
+}
+
+function writeNumber(view: DataView, offset: number, value: number): void {
+  if (!(Number.isSafeInteger(value) && value >= 0)) throw tooLarge(String(value))
+  view.setUint32(offset, value, true)
+  view.setUint32(offset + 4, value / 2 ** 32, true)
+}
+
 /**
  * An immutable map of disjoint regions in ascending order. Accesses may run on from one region into an adjacent
  * one; a hole stops them.
@@ -156,13 +173,8 @@ export class GuestMemory extends RegionMap {
    */
   readUint64AsNumber(address: number): number {
     const region = this.regionOf(address, 8)
-    const view = region === undefined ? this.#gather(address, 8) : region.view
-    const offset = region === undefined ? 0 : address - region.start
-    const high = view.getUint32(offset + 4, true)
-    const value = high * 2 ** 32 + view.getUint32(offset, true)
-    if (high <= 0x1f_ffff) return value
-    const message = `the 64-bit value at ${hex(address)} is 2^53 or more (its high word is ${hex(high)})`
-    throw new MemoryError('ERR_MEMORY_VALUE_TOO_LARGE', message, { address })
+    if (region === undefined) return readNumber(this.#gather(address, 8), 0)
+    return readNumber(region.view, address - region.start)
   }
 
   /** @throws MemoryError ERR_MEMORY_INVALID_ADDRESS */
@@ -218,16 +230,15 @@ export class GuestMemory extends RegionMap {
    * @throws MemoryError ERR_MEMORY_VALUE_TOO_LARGE for another value, ERR_MEMORY_INVALID_ADDRESS, ERR_MEMORY_PARTIAL
    */
   writeUint64AsNumber(address: number, value: number): void {
-    if (!(Number.isSafeInteger(value) && value >= 0)) {
-      throw new MemoryError('ERR_MEMORY_VALUE_TOO_LARGE', `${value} is not from 0 to 2^53 - 1`, { address })
-    }
     const region = this.regionOf(address, 8)
-    const view = region === undefined ? scratch : region.view
-    const offset = region === undefined ? 0 : address - region.start
-    view.setUint32(offset, value, true)
-    view.setUint32(offset + 4, value / 2 ** 32, true)
-    if (region === undefined) this.#scatter(address, 8)
-    else region.dirty?.mark(offset, 8)
+    if (region === undefined) {
+      writeNumber(scratch, 0, value)
+      this.#scatter(address, 8)
+      return
+    }
+    const offset = address - region.start
+    writeNumber(region.view, offset, value)
+    region.dirty?.mark(offset, 8)
   }
 
   #gather(address: number, length: number): DataView {

@@ -40,6 +40,7 @@ test('arithmetic stays among the addresses', () => {
   expect(checkedAdd(GUEST_ADDRESS_MAX, 1)).toBeUndefined()
   expect(checkedAdd(guestAddress(2), Number.MAX_SAFE_INTEGER)).toBeUndefined()
   expect(checkedAdd(ZERO, 0.5)).toBeUndefined()
+  expect(checkedAdd(GUEST_ADDRESS_MAX, -0.25)).toBeUndefined()
   expect(checkedAdd(ZERO, Number.NaN)).toBeUndefined()
   expect(checkedSub(guestAddress(0x1000), 0x1000)).toBe(0)
   expect(checkedSub(guestAddress(0x1000), 0x1001)).toBeUndefined()

@@ -93,6 +93,7 @@ test('merges a log in the layout of KVM_GET_DIRTY_LOG: whole 64-bit little-endia
     [63, 2],
     [69, 1],
   ])
+  expect(bitmap.dirtyPages).toBe(4)
   const short = new DirtyBitmap(70 * PAGE, PAGE)
   short.merge(Uint8Array.of(0b100))
   expect([...short.ranges()]).toEqual([{ offset: 2 * PAGE, length: PAGE }])

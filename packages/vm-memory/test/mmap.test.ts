@@ -3,7 +3,9 @@ import {
   fstatSync,
   mkdtempSync,
   openSync,
+  readdirSync,
   readFileSync,
+  readlinkSync,
   readSync,
   rmSync,
   writeFileSync,
@@ -215,6 +217,39 @@ describe('mapped memory', () => {
 })
 
 describe('a memfd', () => {
+  test('is at the right offset in each region of a large range', () => {
+    const { memory } = own(
+      MappedMemory.memfd([
+        { start: 0, size: 5 * GIB },
+        { start: 8 * GIB, size: PAGE },
+      ]),
+    )
+    expect(memory.regions.map((region) => region.file?.offset)).toEqual([0, 4 * GIB, 5 * GIB])
+    memory.writeUint32(4 * GIB + 16, 0xfeed)
+    const { fd, offset } = memory.regions[1]?.file ?? { fd: -1, offset: 0 }
+    const bytes = new Uint8Array(4)
+    readSync(fd, bytes, 0, 4, offset + 16)
+    expect(bytes).toEqual(Uint8Array.of(0xed, 0xfe, 0, 0))
+  })
+
+  test('leaves no mapping and no descriptor behind when it fails', () => {
+    const name = 'vm-memory-leak-test'
+    const ranges = [
+      { start: 0, size: 2 * PAGE },
+      { start: PAGE, size: PAGE },
+    ]
+    expect(memoryError(() => MappedMemory.memfd(ranges, { name })).code).toBe('ERR_MEMORY_OVERLAP')
+    expect(readFileSync('/proc/self/maps', 'latin1')).not.toContain(name)
+    const targets = readdirSync('/proc/self/fd').map((fd) => {
+      try {
+        return readlinkSync(`/proc/self/fd/${fd}`)
+      } catch {
+        return ''
+      }
+    })
+    expect(targets.filter((target) => target.includes(name))).toEqual([])
+  })
+
   test('is one file for all ranges, seen by whoever maps it', () => {
     const ranges = [
       { start: 0, size: 2 * PAGE },

@@ -87,6 +87,13 @@ describe('a map of regions', () => {
     }
   })
 
+  test('copies nothing from a source that runs out of memory', () => {
+    const large = GuestMemory.fromRanges([{ start: 0, size: 300_000 }])
+    large.fill(100_000, 200_000, 7)
+    expect(memoryError(() => large.copy(0, 100_000, 200_001)).code).toBe('ERR_MEMORY_PARTIAL')
+    expect(large.readUint8(0)).toBe(0)
+  })
+
   test('takes regions in any order and keeps them ascending', () => {
     const regions = [region(0x3000, 0x1000), region(0, 0x1000), region(0x1000, 0x1000)]
     const map = GuestMemory.fromRegions(regions)
