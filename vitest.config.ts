@@ -7,6 +7,8 @@ export default defineConfig({
   resolve: { conditions },
   ssr: { resolve: { conditions, externalConditions: conditions } },
   test: {
+    // Slow tests take the better part of an hour: `npm run test:slow` alone runs them.
+    exclude: process.env['VMM_SLOW'] ? [] : ['tests/slow/**'],
     include: ['packages/*/test/**/*.test.ts', 'examples/*/test/**/*.test.ts', 'tests/**/*.test.ts'],
     // Interpreted guests make single tests slow; a hang still ends.
     testTimeout: 120_000,

@@ -30,10 +30,18 @@ export interface VmmRun {
   readonly result: Promise<VmmResult>
 }
 
+/** How to run it. */
+export interface VmmOptions {
+  readonly stdin?: 'pipe' | 'ignore'
+  /** As whom; default as whoever runs the tests. */
+  readonly uid?: number
+}
+
 /** Starts example-vmm. stdin is a pipe where `input` is wanted, and empty otherwise. */
-export function startVmm(args: readonly string[], options: { stdin?: 'pipe' | 'ignore' } = {}): VmmRun {
+export function startVmm(args: readonly string[], options: VmmOptions = {}): VmmRun {
   const child = spawn(process.execPath, [EXAMPLE_VMM, ...args], {
     stdio: [options.stdin ?? 'ignore', 'pipe', 'pipe'],
+    ...(options.uid === undefined ? {} : { uid: options.uid }),
   })
   let stdout = ''
   let stderr = ''
@@ -67,8 +75,8 @@ export function startVmm(args: readonly string[], options: { stdin?: 'pipe' | 'i
 }
 
 /** Runs example-vmm to its end. */
-export function runVmm(args: readonly string[]): Promise<VmmResult> {
-  return startVmm(args).result
+export function runVmm(args: readonly string[], options?: VmmOptions): Promise<VmmResult> {
+  return startVmm(args, options).result
 }
 
 /** Runs example-vmm with a report, and gives both. */
