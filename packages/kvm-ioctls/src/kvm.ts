@@ -1,7 +1,7 @@
 /**
  * /dev/kvm itself: what this KVM can do, and new VMs. Documentation/virt/kvm/api.rst, "system ioctls".
  */
-import { openPath, SystemError } from '@vmm/sys-util'
+import { errnoName, openPath, SystemError } from '@vmm/sys-util'
 import {
   KVM_CAP_MAX_VCPU_ID,
   KVM_CAP_MAX_VCPUS,
@@ -11,7 +11,7 @@ import {
 import { KVM_API_VERSION } from './constants/flags.ts'
 import { getCpuid, KVM_MAX_CPUID_ENTRIES } from './cpuid.ts'
 import { KvmError } from './errors.ts'
-import { Handle, request } from './handle.ts'
+import { Handle, request, requestRaw } from './handle.ts'
 import { getIndexList, getMsrs } from './msr.ts'
 import type { CpuidEntry, Msr } from './structs/lists.ts'
 import { Vm } from './vm.ts'
@@ -44,17 +44,15 @@ export class Kvm extends Handle {
   static open(options: KvmOpenOptions = {}): Kvm {
     const { path = DEFAULT_PATH, closeOnExec = true } = options
     const kvm = new Kvm(openDevice(path, O_RDWR | (closeOnExec ? O_CLOEXEC : 0)))
-    try {
-      const version = kvm.apiVersion
-      if (version === KVM_API_VERSION) return kvm
-      throw new KvmError(
-        'ERR_KVM_API_VERSION',
-        `${path} speaks version ${version} of the KVM API, expected ${KVM_API_VERSION}`,
-      )
-    } catch (error) {
-      kvm.close()
-      throw error
-    }
+    const version = requestRaw(kvm, 'KVM_GET_API_VERSION')
+    if (version === KVM_API_VERSION) return kvm
+    kvm.close()
+    throw new KvmError(
+      'ERR_KVM_API_VERSION',
+      version < 0
+        ? `${path} is not the device of KVM: KVM_GET_API_VERSION gives ${errnoName(-version)}`
+        : `${path} speaks version ${version} of the KVM API, expected ${KVM_API_VERSION}`,
+    )
   }
 
   /** Takes over an open descriptor of the device, for example one that a jailer passed on. */
