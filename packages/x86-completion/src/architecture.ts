@@ -22,6 +22,7 @@ export const CR0_WP = 0x10000
 export const CR0_AM = 0x40000
 export const CR0_PG = 0x80000000
 
+export const CR4_TSD = 0x4
 export const CR4_PSE = 0x10
 export const CR4_PAE = 0x20
 export const CR4_OSFXSR = 0x200

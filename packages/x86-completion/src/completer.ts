@@ -59,8 +59,9 @@ export class InstructionCompleter {
     const machine = this.#machine
     const instruction = this.#instruction
     const isLockWrong = instruction.hasLock && !(encoding.lockable === true && instruction.isMemory)
+    const hasStrayOperand = encoding.vvvv === 'unused' && instruction.hasVexRegister
     const isModeWrong = encoding.longModeOnly === true && machine.codeBits !== 64
-    if (isLockWrong || isModeWrong || this.#decoder.isInvalid) machine.invalidOpcode()
+    if (isLockWrong || hasStrayOperand || isModeWrong || this.#decoder.isInvalid) machine.invalidOpcode()
     else encoding.execute(machine, instruction)
   }
 

@@ -101,6 +101,8 @@ export interface CpuContext {
   getMsr(index: number): bigint | undefined
   /** Sets a model-specific register; false if the vCPU refuses the value or has none of that index. */
   setMsr(index: number, value: bigint): boolean
+  /** Fills `into` with random bytes fit for keys: what RDRAND and RDSEED give. */
+  fillRandom(into: Uint8Array): void
   /** Guest physical memory. */
   readonly memory: PhysicalMemory
 }

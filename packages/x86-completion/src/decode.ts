@@ -157,6 +157,7 @@ export class Decoder {
     instruction.rex = isLong ? (~inverted >> 5) & (REX_R | REX_X | REX_B) : 0
     instruction.rexW = isLong && (last & 0x80) !== 0
     instruction.vexRegister = (~last >> 3) & (isLong ? 15 : 7)
+    instruction.hasVexRegister = (last & 0x78) !== 0x78
     instruction.vexL = (last & 0x04) !== 0
     this.#vexPrefix = last & 3
     const opcode = code.next()

@@ -34,6 +34,8 @@ export class Instruction {
   vexL = false
   /** VEX.vvvv as a register number. */
   vexRegister = 0
+  /** VEX.vvvv is not 1111b, which stands for none. */
+  hasVexRegister = false
   /** The ModRM byte, -1 if there is none. */
   modrm = -1
   /** ModRM.reg, extended by REX.R. */

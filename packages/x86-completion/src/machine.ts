@@ -3,7 +3,7 @@
  * one. Instructions work on this; the vCPU itself is changed by {@link Machine.finish} alone, when all has gone well.
  */
 
-import { CR0_AM, EFER_LMA, FLAG_AC } from './architecture.ts'
+import { CR0_AM, FLAG_AC } from './architecture.ts'
 import { MAX_INSTRUCTION_LENGTH } from './code-bytes.ts'
 import type { CpuContext, GeneralRegisters, SpecialRegisters } from './context.ts'
 import { Faults } from './faults.ts'
@@ -45,6 +45,7 @@ export class Machine {
   cpl = 0
   cr0 = 0
   cr4 = 0
+  efer = 0
 
   /** For one vCPU, stopped at an instruction. */
   constructor(context: CpuContext, features: CpuFeatures) {
@@ -82,6 +83,7 @@ export class Machine {
     const special = this.#special
     this.cr0 = Number(special.cr0 & 0xffffffffn)
     this.cr4 = Number(special.cr4 & 0xffffffffn)
+    this.efer = Number(special.efer & 0xffffffffn)
     this.mode = operatingMode(special, this.#general.rflags)
     this.cpl = currentPrivilegeLevel(special, this.mode)
     this.codeBits = this.mode === 'long' ? 64 : special.cs.db !== 0 ? 32 : 16
@@ -104,11 +106,6 @@ export class Machine {
   changeSpecial(): SpecialRegisters {
     this.#mustSetSpecial = true
     return this.#special
-  }
-
-  /** EFER.LMA: long or compatibility mode. */
-  get isLongModeActive(): boolean {
-    return (Number(this.#special.efer & 0xffffffffn) & EFER_LMA) !== 0
   }
 
   /** x87, SSE and extended state, to be read. */

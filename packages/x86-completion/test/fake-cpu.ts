@@ -249,6 +249,13 @@ export class FakeCpu implements CpuContext {
     return true
   }
 
+  /** What {@link fillRandom} gives, byte by byte. */
+  randomByte = 0
+
+  fillRandom(into: Uint8Array): void {
+    into.fill(this.randomByte)
+  }
+
   #count(name: string): void {
     this.calls.set(name, (this.calls.get(name) ?? 0) + 1)
   }

@@ -128,8 +128,7 @@ function encode(maker: CaseMaker, registers: bigint[], target: number, isCrossin
   } else {
     extension = pushVex(maker, bytes)
   }
-  const operand = pushModrm(maker, bytes, registers, extension)
-  if (operand !== undefined) operand.immediates = encoding.immediate === 1 ? 1 : 0
+  const operand = pushModrm(maker, bytes, registers, extension, is32Bit && prefixes.includes(0x67))
   if (encoding.immediate === 1) bytes.push(random.below(256))
   if (operand !== undefined) solve(maker, bytes, prefixes, registers, target, operand, isCrossing)
   return Uint8Array.from(bytes)
@@ -157,7 +156,6 @@ interface MemoryForm {
   displacementAt: number
   displacementBytes: number
   isRipRelative: boolean
-  immediates: number
 }
 
 /** Pushes ModRM, SIB and room for a displacement; gives the memory operand's form, if it is one of 32- or 64-bit addressing. */
@@ -166,6 +164,7 @@ function pushModrm(
   bytes: number[],
   registers: bigint[],
   rex: number,
+  is16BitAddress: boolean,
 ): MemoryForm | undefined {
   const { modrm, digit } = encoding
   if (modrm === undefined) return undefined
@@ -183,6 +182,12 @@ function pushModrm(
   const mod = random.below(3)
   const rm = random.below(8)
   bytes.push((mod << 6) | (reg << 3) | rm)
+  if (is16BitAddress) {
+    // Addresses below 64 KiB, where nothing is mapped: that it is decoded to the right length is what counts.
+    const bytesOfDisplacement = mod === 0 && rm === 6 ? 2 : mod
+    pushNumber(bytes, random.word(), bytesOfDisplacement)
+    return undefined
+  }
   let base = rm
   let index = -1
   let scale = 1
@@ -208,7 +213,6 @@ function pushModrm(
     displacementAt,
     displacementBytes,
     isRipRelative: hasNoBase && rm === 5 && !is32Bit,
-    immediates: 0,
   }
 }
 

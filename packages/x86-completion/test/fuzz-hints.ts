@@ -9,6 +9,7 @@ const FLAG_SF = 0x80
 const FLAG_OF = 0x800
 
 const RAX = 0
+const RCX = 1
 const RDX = 2
 
 /** Components at random, more often all of them. */
@@ -27,6 +28,16 @@ function prepareComparand(random: Random, registers: bigint[], data: DataView, t
   registers[RDX] = read(target + half)
 }
 
+function prepareXcrIndex(random: Random, registers: bigint[]): void {
+  registers[RCX] = BigInt(random.oneIn(2) ? 0 : random.below(3)) | (BigInt(random.word()) << 32n)
+}
+
+function prepareMxcsr(random: Random, _registers: bigint[], data: DataView, target: number): void {
+  if (target >= 0 && target + 4 <= data.byteLength && !random.oneIn(4)) {
+    data.setUint32(target, random.word() & 0xffff, true)
+  }
+}
+
 const xsave: FuzzHints = { area: 'xsave', prepare: prepareMask }
 const bitScan: FuzzHints = { undefinedFlags: FLAG_OF | FLAG_SF | FLAG_AF | FLAG_PF }
 
@@ -38,6 +49,32 @@ export const FUZZ_HINTS: Readonly<Record<string, FuzzHints>> = {
   clac: { feature: 'smap' },
   stac: { feature: 'smap' },
   xsave,
+  fxsave: { area: 'fxsave' },
+  fxrstor: { area: 'fxsave' },
+  xgetbv: { feature: 'xgetbv1', prepare: prepareXcrIndex },
+  xsetbv: { prepare: prepareXcrIndex },
+  clflushopt: { feature: 'clflushopt' },
+  clwb: { feature: 'clwb' },
+  serialize: { feature: 'serialize' },
+  prefetchw: { feature: '3dnowprefetch' },
+  adcx: { feature: 'adx' },
+  adox: { feature: 'adx' },
+  'crc32 r/m8': { feature: 'sse4_2', operandBytes: 1 },
+  crc32: { feature: 'sse4_2' },
+  ldmxcsr: { prepare: prepareMxcsr },
+  andn: { feature: 'bmi1', undefinedFlags: FLAG_AF | FLAG_PF },
+  bextr: { feature: 'bmi1', undefinedFlags: FLAG_SF | FLAG_AF | FLAG_PF },
+  blsr: { feature: 'bmi1', undefinedFlags: FLAG_AF | FLAG_PF },
+  blsmsk: { feature: 'bmi1', undefinedFlags: FLAG_AF | FLAG_PF },
+  blsi: { feature: 'bmi1', undefinedFlags: FLAG_AF | FLAG_PF },
+  bzhi: { feature: 'bmi2', undefinedFlags: FLAG_AF | FLAG_PF },
+  pdep: { feature: 'bmi2' },
+  pext: { feature: 'bmi2' },
+  shlx: { feature: 'bmi2' },
+  shrx: { feature: 'bmi2' },
+  sarx: { feature: 'bmi2' },
+  mulx: { feature: 'bmi2' },
+  rorx: { feature: 'bmi2' },
   xrstor: xsave,
   xsaveopt: { feature: 'xsaveopt', ...xsave },
   xsavec: { feature: 'xsavec', ...xsave },
@@ -46,4 +83,16 @@ export const FUZZ_HINTS: Readonly<Record<string, FuzzHints>> = {
 }
 
 /** Mnemonics that can't be compared at CPL 3, and why. */
-export const NOT_FUZZED: ReadonlyMap<string, string> = new Map()
+export const NOT_FUZZED: ReadonlyMap<string, string> = new Map([
+  ['verr', "the descriptor tables are the host kernel's"],
+  ['verw', "the descriptor tables are the host kernel's"],
+  ['lar', "the descriptor tables are the host kernel's"],
+  ['lsl', "the descriptor tables are the host kernel's"],
+  ['rdfsbase', "the runner's C library needs its own FS base"],
+  ['wrfsbase', "the runner's C library needs its own FS base"],
+  ['wrgsbase', 'later cases would start with another GS base'],
+  ['rdpid', "the number of the host's CPU is not known beforehand"],
+  ['rdtscp', 'time passes'],
+  ['rdrand', 'random'],
+  ['rdseed', 'random'],
+])

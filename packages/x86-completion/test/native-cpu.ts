@@ -81,6 +81,7 @@ export class NativeCpu {
   readonly #child: ChildProcess
   #received: Buffer[] = []
   #receivedSize = 0
+  #ended: Error | undefined
   #resolve: ((outcome: Buffer) => void) | undefined
   #reject: ((error: Error) => void) | undefined
 
@@ -94,11 +95,15 @@ export class NativeCpu {
     this.features = featuresFromCpuid(lines.map(parseLeaf))
     this.#child = spawn(program, { stdio: ['pipe', 'pipe', 'inherit'] })
     this.#child.stdout?.on('data', (chunk: Buffer) => this.#receive(chunk))
-    this.#child.on('exit', (code, signal) => this.#reject?.(new Error(`runner ended: ${code ?? signal}`)))
+    this.#child.on('exit', (code, signal) => {
+      this.#ended = new Error(`the runner has ended: ${code ?? signal}`)
+      this.#reject?.(this.#ended)
+    })
   }
 
   /** Executes one case. */
   async run(code: CodeCase): Promise<Outcome> {
+    if (this.#ended !== undefined) throw this.#ended
     const outcome = new Promise<Buffer>((resolve, reject) => {
       this.#resolve = resolve
       this.#reject = reject

@@ -57,7 +57,7 @@ export class SimulatedCpu {
     this.#cpu.map(BigInt(CODE_BASE), CODE_PHYSICAL, PTE_ALL)
   }
 
-  /** Runs one case; the outcome counts unless the completion's kind is `unknown`. */
+  /** Runs one case. If the completion's kind is `unknown`, of the instruction or what follows, the outcome is void. */
   run(code: CodeCase): { completion: Completion; outcome: Outcome } {
     const cpu = this.#cpu
     this.#prepare(code)
@@ -77,7 +77,7 @@ export class SimulatedCpu {
       area: cpu.xsave,
       data: this.#data(),
     }
-    return { completion, outcome }
+    return { completion: end.kind === 'unknown' ? end : completion, outcome }
   }
 
   #prepare(code: CodeCase): void {

@@ -67,7 +67,7 @@ export function restoreX87(image: XsaveImage, from: Uint8Array, is64BitFormat: b
     area.fill(0, FCS_OFFSET, FCS_OFFSET + 4)
     area.fill(0, FDS_OFFSET, FDS_OFFSET + 4)
   }
-  view.setUint16(FCW_OFFSET, (view.getUint16(FCW_OFFSET, true) & FCW_SETTABLE) | FCW_FIXED, true)
+  setControlWord(image, view.getUint16(FCW_OFFSET, true))
   view.setUint16(FOP_OFFSET, view.getUint16(FOP_OFFSET, true) & FOP_MASK, true)
   summariseX87Exceptions(image)
 }
@@ -90,6 +90,11 @@ export function restoreXmm(machine: Machine, from: Uint8Array): void {
   image.area.set(from.subarray(XMM_OFFSET, xmmEnd(machine)), XMM_OFFSET)
 }
 
+/** Sets the control word, but for its reserved bits. */
+export function setControlWord({ view }: XsaveImage, value: number): void {
+  view.setUint16(FCW_OFFSET, (value & FCW_SETTABLE) | FCW_FIXED, true)
+}
+
 /** Sets ES and B of the status word to what its exception flags and the control word's masks say. */
 export function summariseX87Exceptions(image: XsaveImage): void {
   const { view } = image
@@ -97,11 +102,25 @@ export function summariseX87Exceptions(image: XsaveImage): void {
   view.setUint16(FSW_OFFSET, hasPendingX87Exception(image) ? status | FSW_ES | FSW_B : status, true)
 }
 
+/** Makes TOP 0. The area holds registers in stack order, which changes; the abridged tag word goes by register number. */
+export function resetX87Top({ area, view }: XsaveImage): void {
+  const status = view.getUint16(FSW_OFFSET, true)
+  const top = (status & FSW_TOP) >> FSW_TOP_SHIFT
+  view.setUint16(FSW_OFFSET, status & ~FSW_TOP, true)
+  // ST(i) was register TOP + i, and is to be register i.
+  const stack = area.slice(ST_OFFSET, XMM_OFFSET)
+  for (let i = 0; i < ST_COUNT; i++) {
+    const from = ((i - top) & (ST_COUNT - 1)) * ST_STRIDE
+    area.set(stack.subarray(from, from + ST_STRIDE), ST_OFFSET + i * ST_STRIDE)
+  }
+}
+
 /** Is an unmasked x87 exception waiting to be raised? */
 export function hasPendingX87Exception({ view }: XsaveImage): boolean {
   return (view.getUint16(FSW_OFFSET, true) & ~view.getUint16(FCW_OFFSET, true) & X87_EXCEPTIONS) !== 0
 }
 
+const ST_COUNT = 8
 const ST_STRIDE = 16
 /** Bytes of a register; the other 6 of its 16 are reserved. */
 const ST_SIZE = 10
@@ -114,4 +133,6 @@ const FCW_FIXED = 0x0040
 /** Exception flags of the status word, and at the same places masks in the control word. */
 const X87_EXCEPTIONS = 0x3f
 const FSW_ES = 1 << 7
+const FSW_TOP = 0x3800
+const FSW_TOP_SHIFT = 11
 const FSW_B = 1 << 15

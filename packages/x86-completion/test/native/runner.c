@@ -141,6 +141,8 @@ static void run(void)
 	protect(DATA_BASE, current.protection[1]);
 	protect(DATA_BASE + PAGE, current.protection[2]);
 	memset(&outcome, 0, sizeof outcome);
+	/* Ends the runner if the code runs away. */
+	alarm(5);
 	if (sigsetjmp(done, 0) == 0)
 		raise(SIGUSR1);
 	protect(CODE_BASE + PAGE, PROT_READ | PROT_WRITE | PROT_EXEC);
