@@ -32,7 +32,11 @@ describeWithKvm('Linux', () => {
     expect(times).not.toContain(0)
     expect(times).toEqual([...times].sort((a, b) => a - b))
     expect(report.exits['io-out']).toBeGreaterThan(0)
-    expect(report.peakRssKib).toBeGreaterThan(0)
+    const { peakRssKib, rssKib, guestRssKib } = report.memory
+    expect(guestRssKib).toBeGreaterThan(0)
+    expect(guestRssKib).toBeLessThanOrEqual(64 * 1024)
+    expect(rssKib).toBeGreaterThan(guestRssKib)
+    expect(peakRssKib).toBeGreaterThanOrEqual(rssKib)
   })
 
   test('boots with two CPUs', async () => {

@@ -91,6 +91,8 @@ async function loadImages(memory: GuestMemory, options: RunOptions) {
 export class Machine {
   /** The guest's console. */
   readonly serial: Serial
+  /** Guest memory. */
+  readonly memory: GuestMemory
   /** Port I/O. */
   readonly pio = createPioBus()
   /** Memory-mapped I/O. */
@@ -118,7 +120,7 @@ export class Machine {
       const ram = cleanup.add(MappedMemory.anonymous(ramRegions(options.memory * MIB)))
       const vm = cleanup.add(kvm.createVm())
       const machine = new Machine(vm, ram, cleanup, report)
-      await machine.#boot(options, kvm, ram)
+      await machine.#boot(options, kvm)
       return machine
     } catch (error) {
       cleanup.close()
@@ -129,6 +131,7 @@ export class Machine {
   private constructor(vm: Vm, ram: MappedMemory, cleanup: Cleanup, report: ReportBuilder) {
     this.#vm = vm
     this.#cleanup = cleanup
+    this.memory = ram.memory
     this.report = report
     let resolveEnd: (end: MachineEnd) => void = () => {}
     this.end = new Promise((resolve) => {
@@ -143,21 +146,21 @@ export class Machine {
     vm.setIdentityMapAddress(IDENTITY_MAP_ADDRESS)
     vm.createIrqchip()
     vm.createPit2(KVM_PIT_SPEAKER_DUMMY)
-    for (const [slot, region] of ram.memory.regions.entries()) {
+    for (const [slot, region] of this.memory.regions.entries()) {
       const { start, size, hostAddress = 0n } = region
       vm.setUserMemoryRegion({ slot, guestAddress: start, size, hostAddress })
     }
-    this.serial = this.#attachDevices(ram)
+    this.serial = this.#attachDevices()
   }
 
-  #attachDevices(ram: MappedMemory): Serial {
+  #attachDevices(): Serial {
     const serial = new Serial({
       interrupt: this.#interrupt(COM1_IRQ),
       output: boundedOutput(process.stdout),
       flowControl: 'rts',
     })
-    const above4GiB = Math.max(0, ram.memory.lastAddress + 1 - MMIO_GAP_END)
-    const below4GiB = ram.memory.regions[0]?.size ?? 0
+    const above4GiB = Math.max(0, this.memory.lastAddress + 1 - MMIO_GAP_END)
+    const below4GiB = this.memory.regions[0]?.size ?? 0
     const rtc = this.#cleanup.add(
       new CmosRtc({ interrupt: this.#interrupt(RTC_IRQ), memory: { below4GiB, above4GiB } }),
     )
@@ -186,8 +189,8 @@ export class Machine {
     return { trigger: () => eventFd.write() }
   }
 
-  async #boot(options: RunOptions, kvm: Kvm, ram: MappedMemory): Promise<void> {
-    const { memory } = ram
+  async #boot(options: RunOptions, kvm: Kvm): Promise<void> {
+    const { memory } = this
     const { kernel, initrd } = await loadImages(memory, options)
     const { cpus, cmdline } = options
     const bootState = configureBoot(memory, { kernel, initrd, cmdline, cpus, rngSeed: randomBytes(64) })

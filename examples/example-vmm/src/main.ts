@@ -11,6 +11,7 @@ import { type MachineEnd, STATUS_HOST_FAILURE, STATUS_OK, STATUS_TIMEOUT, STATUS
 import { Machine } from './machine.ts'
 import { parseArguments, type RunOptions, UsageError } from './options.ts'
 import { ReportBuilder, writeReport } from './report.ts'
+import { residentKib } from './resident.ts'
 import { attachTerminal } from './terminal.ts'
 
 const SIGNALS = { SIGHUP: 1, SIGINT: 2, SIGTERM: 15 } as const
@@ -43,7 +44,8 @@ async function run(options: RunOptions): Promise<MachineEnd> {
     const input = connectInput(terminal.input, machine.serial)
     const end = await machine.run()
     input.close()
-    if (options.report !== undefined) writeReport(options.report, report.finish(end.status, end.reason))
+    if (options.report !== undefined)
+      writeReport(options.report, report.finish(end, residentKib(machine.memory)))
     return end
   } finally {
     terminal.detach()

@@ -2,6 +2,7 @@
  * What `--report` writes: when things happened, why the vCPUs came out, what it took.
  */
 import { writeFileSync } from 'node:fs'
+import type { MachineEnd } from './end.ts'
 
 /** The report, as JSON. Times are milliseconds since the process started; null for what never happened. */
 export interface Report {
@@ -23,8 +24,15 @@ export interface Report {
   readonly exits: Readonly<Record<string, number>>
   /** Instructions completed for KVM, by mnemonic. */
   readonly completions: Readonly<Record<string, number>>
-  /** The most memory the process has had, guest memory that was touched included, in KiB. */
-  readonly peakRssKib: number
+  /** The host's RAM that it took, in KiB. */
+  readonly memory: {
+    /** The most the process has had, guest memory included. */
+    readonly peakRssKib: number
+    /** The process at the end, guest memory included. */
+    readonly rssKib: number
+    /** Guest memory at the end. */
+    readonly guestRssKib: number
+  }
 }
 
 /** Collects a report while the VM runs. */
@@ -52,14 +60,18 @@ export class ReportBuilder {
   }
 
   /** The report, as of now. */
-  finish(status: number, reason: string): Report {
+  finish({ status, reason }: MachineEnd, guestRssKib: number): Report {
     return {
       status,
       reason,
       times: this.#times,
       exits: Object.fromEntries(this.#exits),
       completions: Object.fromEntries(this.#completions),
-      peakRssKib: process.resourceUsage().maxRSS,
+      memory: {
+        peakRssKib: process.resourceUsage().maxRSS,
+        rssKib: Math.round(process.memoryUsage.rss() / 1024),
+        guestRssKib,
+      },
     }
   }
 }

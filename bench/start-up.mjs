@@ -1,0 +1,88 @@
+/**
+ * Starting a VM: from the start of the process to the first KVM_RUN, over a bare `node -e 0`; and the memory that the
+ * VMM takes beside the guest's. The guest is the lean Linux of this repository with 64 MiB.
+ */
+import { execFileSync } from 'node:child_process'
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath, pathToFileURL } from 'node:url'
+
+const root = fileURLToPath(new URL('..', import.meta.url))
+const vmm = join(root, 'examples/example-vmm/bin/example-vmm.cjs')
+const guest = (name) => join(root, '.cache/guest', name)
+const ROUNDS = 15
+const MIB = 2 ** 20
+const STATUS_TIMEOUT = 4
+
+const median = (values) => values.sort((a, b) => a - b)[values.length >> 1]
+
+/** Milliseconds of a bare Node.js, from its start to its end, as its parent sees it. */
+function nodeAlone() {
+  const start = performance.now()
+  execFileSync(process.execPath, ['-e', '0'])
+  return performance.now() - start
+}
+
+/** The VMM's report of the first `seconds` of a boot. */
+function boot(folder, seconds) {
+  const path = join(folder, 'report.json')
+  const images = ['--kernel', guest('vmlinux'), '--initrd', guest('initramfs.cpio')]
+  const limits = ['--memory', '64', '--timeout', String(seconds), '--report', path]
+  try {
+    execFileSync(process.execPath, [vmm, 'run', ...images, ...limits], { stdio: 'ignore' })
+  } catch (error) {
+    if (error.status !== STATUS_TIMEOUT) throw error
+  }
+  return JSON.parse(readFileSync(path, 'utf8'))
+}
+
+/** Resident memory of a bare Node.js, in MiB. */
+function nodeMemory() {
+  return Number(execFileSync(process.execPath, ['-p', 'process.memoryUsage.rss()'])) / MIB
+}
+
+/** The rows of the table. */
+export async function run() {
+  const folder = mkdtempSync(join(tmpdir(), 'vmm-bench-'))
+  try {
+    const bare = []
+    const runs = []
+    for (let round = 0; round < ROUNDS; round++) {
+      bare.push(nodeAlone())
+      runs.push(boot(folder, 0.05).times.firstRun)
+    }
+    const floor = median(bare)
+    const time = median(runs)
+    const { rssKib, guestRssKib } = boot(folder, 3).memory
+    const memory = (rssKib - guestRssKib) / 1024
+    const nodeRss = nodeMemory()
+    return [
+      {
+        name: 'process start to first KVM_RUN',
+        value: time,
+        unit: 'ms',
+        peer: `node -e 0: ${floor.toFixed(1)} ms`,
+        ratio: time / floor,
+      },
+      {
+        name: '  of it over node -e 0',
+        value: time - floor,
+        unit: 'ms',
+        peer: 'node -e 0',
+        ratio: (time - floor) / floor,
+      },
+      {
+        name: 'RSS beside guest memory',
+        value: memory,
+        unit: 'MiB',
+        peer: `node: ${nodeRss.toFixed(1)} MiB`,
+        ratio: memory / nodeRss,
+      },
+    ]
+  } finally {
+    rmSync(folder, { recursive: true })
+  }
+}
+
+if (import.meta.url === pathToFileURL(process.argv[1]).href) console.table(await run())
