@@ -6,7 +6,11 @@ import { lastError, libc } from './libc.ts'
 const O_CLOEXEC = 0o2000000
 const O_NONBLOCK = 0o4000
 
-/** Opens with O_CLOEXEC off: for the few descriptors that a child is to inherit. */
+/**
+ * open(2), with the flags as given: without O_CLOEXEC, which Node.js does not name, children inherit the descriptor.
+ * @param flags `O_*`; O_CLOEXEC is 0o2000000
+ * @throws SystemError
+ */
 export function openPath(path: string, flags: number, mode = 0o600): number {
   const fd: number = libc().open(path, flags, mode)
   if (fd < 0) throw lastError('open', path)

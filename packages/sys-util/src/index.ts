@@ -16,15 +16,21 @@ export {
 export { errnoName, SystemError } from './errors.ts'
 export { EFD_SEMAPHORE, EventFd } from './eventfd.ts'
 export { closeFd, createPipe, dupFd, OwnedFd, openPath } from './fd.ts'
+export { punchHole, seekData, seekHole, zeroRange } from './holes.ts'
 export type { IoctlArgument } from './ioctl.ts'
 export { _IO, _IOR, _IOW, _IOWR, ioctl, ioctlAsync, ioctlRaw } from './ioctl.ts'
 export { createMemfd, MFD_ALLOW_SEALING, MFD_HUGETLB } from './memfd.ts'
 export type { MappingOptions } from './mmap.ts'
 export {
   MADV_DONTDUMP,
+  MADV_DONTFORK,
   MADV_DONTNEED,
+  MADV_FREE,
   MADV_HUGEPAGE,
   MADV_MERGEABLE,
+  MADV_NOHUGEPAGE,
+  MADV_POPULATE_READ,
+  MADV_POPULATE_WRITE,
   MADV_REMOVE,
   MAP_ANONYMOUS,
   MAP_HUGETLB,
@@ -40,6 +46,12 @@ export {
   VIEW_SIZE_MAX,
 } from './mmap.ts'
 export { installNoopHandler, SIGRTMAX, SIGRTMIN, signalThread, threadIds, threadSyscall } from './signal.ts'
+export type { ReceivedMessage } from './socket.ts'
+export { createSocketPair, receiveWithFds, SCM_MAX_FD, sendWithFds } from './socket.ts'
+export { RawTerminal } from './terminal.ts'
 export { countPoolThreads, threadPoolBounds } from './thread-pool.ts'
+export { TimerFd } from './timerfd.ts'
+export type { Address } from './transfer.ts'
+export { IOV_MAX, IoVector, preadInto, pwriteFrom } from './transfer.ts'
 export type { Watch, WatchCallback } from './watch.ts'
 export { watch } from './watch.ts'

@@ -6,6 +6,7 @@ import { SystemError } from './errors.ts'
 import { libc } from './libc.ts'
 
 const EIO = 5
+const EAGAIN = 11
 const IOC_TYPE_SHIFT = 8
 const IOC_SIZE_SHIFT = 16
 const IOC_WRITE = 0x4000_0000
@@ -62,6 +63,7 @@ export function ioctl(fd: number, request: number, name: string, argument: Ioctl
  * The bare call on a thread of the libuv pool, which it holds until it returns.
  * The argument is by value: memory that a blocked thread uses must be mapped by the caller and stay mapped.
  * @param done gets the result, or the negative errno
+ * @throws SystemError EAGAIN where more calls are under way than koffi takes, 4096 unless another user of it was first
  */
 export function ioctlAsync(
   fd: number,
@@ -69,8 +71,13 @@ export function ioctlAsync(
   value: number | bigint,
   done: (result: number) => void,
 ): void {
-  libc().ioctlValue.async(fd, request, value, (error: Error | null, result: number) => {
-    // koffi restores the errno of the pool thread for the length of this callback.
-    done(error === null ? (result < 0 ? -koffi.errno() : result) : -EIO)
-  })
+  const { ioctlValue } = libc()
+  try {
+    ioctlValue.async(fd, request, value, (error: Error | null, result: number) => {
+      // koffi restores the errno of the pool thread for the length of this callback.
+      done(error === null ? (result < 0 ? -koffi.errno() : result) : -EIO)
+    })
+  } catch (cause) {
+    throw new SystemError('ioctl', EAGAIN, cause instanceof Error ? cause.message : undefined)
+  }
 }

@@ -18,10 +18,15 @@ export const MAP_NORESERVE = 0x4000
 export const MAP_POPULATE = 0x8000
 export const MAP_HUGETLB = 0x40000
 export const MADV_DONTNEED = 4
+export const MADV_FREE = 8
 export const MADV_REMOVE = 9
+export const MADV_DONTFORK = 10
 export const MADV_MERGEABLE = 12
 export const MADV_HUGEPAGE = 14
+export const MADV_NOHUGEPAGE = 15
 export const MADV_DONTDUMP = 16
+export const MADV_POPULATE_READ = 22
+export const MADV_POPULATE_WRITE = 23
 
 const MAP_FAILED = 0xffff_ffff_ffff_ffffn
 const EINVAL = 22
@@ -79,10 +84,9 @@ export class Mapping implements Disposable {
    * @throws RangeError for a part that is not inside the mapping
    */
   view(offset = 0, length: number = this.size - offset): ArrayBuffer {
-    if (!this.#mapped) throw new SystemError('mmap', EINVAL, 'the mapping is closed')
-    if (!(offset >= 0 && length >= 0 && offset + length <= this.size && length <= VIEW_SIZE_MAX)) {
-      throw new RangeError(`view of ${length} bytes at ${offset} of a mapping of ${this.size} bytes`)
-    }
+    this.#check(offset, length)
+    if (length > VIEW_SIZE_MAX)
+      throw new RangeError(`view of ${length} bytes, expected up to ${VIEW_SIZE_MAX}`)
     const view = koffi.view(this.address + BigInt(offset), length)
     this.#views.push(view)
     return view
@@ -90,9 +94,10 @@ export class Mapping implements Disposable {
 
   /**
    * madvise(2) for a part of the mapping.
-   * @throws SystemError
+   * @throws RangeError for a part that is not inside the mapping, SystemError
    */
   advise(advice: number, offset = 0, length: number = this.size - offset): void {
+    this.#check(offset, length)
     if (libc().madvise(this.address + BigInt(offset), length, advice) < 0) {
       throw lastError('madvise', `advice ${advice}, ${length} bytes at ${offset}`)
     }
@@ -110,5 +115,11 @@ export class Mapping implements Disposable {
 
   [Symbol.dispose](): void {
     this.close()
+  }
+
+  #check(offset: number, length: number): void {
+    if (!this.#mapped) throw new SystemError('mmap', EINVAL, 'the mapping is closed')
+    if (offset >= 0 && length >= 0 && offset + length <= this.size) return
+    throw new RangeError(`${length} bytes at ${offset} of a mapping of ${this.size} bytes`)
   }
 }

@@ -14,6 +14,11 @@ const SIG_ERR = 0xffff_ffff_ffff_ffffn
 const EINVAL = 22
 const ESRCH = -3
 
+function checkNumber(syscall: string, number: number): void {
+  if (Number.isInteger(number) && number >= SIGRTMIN && number <= SIGRTMAX) return
+  throw new SystemError(syscall, EINVAL, `signal ${number}, expected ${SIGRTMIN} to ${SIGRTMAX}`)
+}
+
 /**
  * Gives a real-time signal a handler without effect: system calls of threads that get it end with EINTR (or go
  * on by SA_RESTART), and nothing else happens. With SIG_IGN the kernel would drop it instead.
@@ -21,9 +26,7 @@ const ESRCH = -3
  * @throws SystemError EINVAL for another number
  */
 export function installNoopHandler(number: number): void {
-  if (!(number >= SIGRTMIN && number <= SIGRTMAX)) {
-    throw new SystemError('signal', EINVAL, `signal ${number}, expected ${SIGRTMIN} to ${SIGRTMAX}`)
-  }
+  checkNumber('signal', number)
   const { lib, signal } = libc()
   // abs() takes the signal's number and returns: async-signal-safe, in every libc.
   if (BigInt(signal(number, lib.symbol('abs'))) === SIG_ERR) throw lastError('signal', `signal ${number}`)
@@ -47,11 +50,14 @@ export function threadSyscall(tid: number): string {
 }
 
 /**
- * Sends a signal to one thread of this process.
+ * Sends a real-time signal to one thread of this process. Without a handler it would end the process: see
+ * {@link installNoopHandler}.
+ * @param number {@link SIGRTMIN} to {@link SIGRTMAX}
  * @returns false where the thread has gone
- * @throws SystemError
+ * @throws SystemError EINVAL for another number
  */
 export function signalThread(tid: number, number: number): boolean {
+  checkNumber('tgkill', number)
   if (libc().tgkill(process.pid, tid, number) === 0) return true
   const error = lastError('tgkill', `thread ${tid}, signal ${number}`)
   if (error.errno === ESRCH) return false

@@ -1,7 +1,7 @@
 import { openSync } from 'node:fs'
 import { performance } from 'node:perf_hooks'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { afterEach, describe, expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import { EPOLL_BATCH_SIZE } from '../src/epoll.ts'
 import {
   closeFd,
@@ -20,29 +20,19 @@ import {
   watch,
 } from '../src/index.ts'
 import { runInChild } from './child.ts'
+import { own } from './resources.ts'
 
-const SETTLE_MS = 20
+const SETTLE_TURNS = 20
 const IDLE_MS = 300
-
-const owners: { close(): void }[] = []
-
-function own<T extends { close(): void }>(owner: T): T {
-  owners.push(owner)
-  return owner
-}
 
 function ownWatch(fd: number, events: number, callback: WatchCallback): Watch {
   return own(watch(fd, events, callback))
 }
 
-/** Waits until what is ready has been told. */
+/** Waits until what is ready has been told: an immediate comes after a look at the descriptors. */
 async function settle(): Promise<void> {
-  await sleep(SETTLE_MS)
+  for (let turn = 0; turn < SETTLE_TURNS; turn++) await new Promise((resolve) => setImmediate(resolve))
 }
-
-afterEach(() => {
-  for (let owner = owners.pop(); owner !== undefined; owner = owners.pop()) owner.close()
-})
 
 describe('delivery', () => {
   test('tells of a ready descriptor each turn until it is read', async () => {
@@ -287,7 +277,7 @@ describe('the end of a watch', () => {
       const event = new EventFd()
       const watched = watch(event.fd, EPOLLIN, () => {})
       ${action === 'no change' ? '' : action}
-      setTimeout(() => { console.log('ran on'); process.exit() }, ${SETTLE_MS}).unref()
+      setTimeout(() => { console.log('ran on'); process.exit() }, 20).unref()
       process.on('exit', () => console.log('ended'))
     `)
     expect(output.split('\n')[0]).toBe(expected)
