@@ -2,7 +2,7 @@
  * One virtual CPU: runs, and is kicked out of them. Documentation/virt/kvm/api.rst, KVM_RUN and "The kvm_run structure".
  */
 import { setTimeout as sleep } from 'node:timers/promises'
-import { ioctlAsync, ioctlRaw, MAP_SHARED, Mapping, SystemError } from '@vmm/sys-util'
+import { closeFd, ioctlAsync, ioctlRaw, MAP_SHARED, Mapping, SystemError } from '@vmm/sys-util'
 import { CoalescedRing } from './coalesced-ring.ts'
 import { KVM_COALESCED_MMIO_PAGE_OFFSET, KVM_DIRTY_LOG_PAGE_OFFSET } from './constants/exits.ts'
 import { KVM_RUN } from './constants/requests.ts'
@@ -40,6 +40,8 @@ export interface VcpuDescriptor {
   readonly mmapSize: number
   /** What KVM_CAP_XSAVE2 says of the VM; 0 where KVM lacks it. */
   readonly xsaveSize: number
+  /** Bytes of its ring of dirty pages; 0 where that was not enabled for the VM. */
+  readonly dirtyRingSize: number
 }
 
 /** What of a vCPU can be chosen. */
@@ -83,12 +85,17 @@ export class Vcpu extends VcpuState {
     this.#decoder = new ExitDecoder(this.#page)
   }
 
-  /** Takes over an open descriptor of a vCPU. */
+  /** Takes over an open descriptor of a vCPU; where this throws, it is closed. */
   static fromFd(descriptor: VcpuDescriptor, options: VcpuOptions = {}): Vcpu {
-    const vcpu = new Vcpu(descriptor, true, options)
-    prepareKickSignal(vcpu.#kickSignal)
-    vcpu.setSignalMask(kickSignalMask(vcpu.#kickSignal))
-    return vcpu
+    try {
+      const vcpu = new Vcpu(descriptor, true, options)
+      prepareKickSignal(vcpu.#kickSignal)
+      vcpu.setSignalMask(kickSignalMask(vcpu.#kickSignal))
+      return vcpu
+    } catch (error) {
+      closeFd(descriptor.fd)
+      throw error
+    }
   }
 
   /**
@@ -291,13 +298,18 @@ export class Vcpu extends VcpuState {
   }
 
   /**
-   * Maps the ring of pages that this vCPU dirties.
-   * @param size bytes, as KVM_CAP_DIRTY_LOG_RING (or its ACQ_REL form) was enabled with before the vCPU was made
-   * @throws SystemError EINVAL where it was not
+   * The ring of pages that this vCPU has written.
+   * @throws KvmError ERR_KVM_NO_RING unless KVM_CAP_DIRTY_LOG_RING, or its ACQ_REL form, was enabled before the vCPU was made
    */
-  mapDirtyRing(size: number): DirtyRing {
-    const offset = KVM_DIRTY_LOG_PAGE_OFFSET * PAGE_SIZE
-    this.#dirtyRing ??= new DirtyRing(new Mapping({ size, fd: this.fd, flags: MAP_SHARED, offset }))
+  get dirtyRing(): DirtyRing {
+    if (this.#dirtyRing === undefined) {
+      const { dirtyRingSize: size } = this.#descriptor
+      // KVM maps the ring of a VM that has none, and the first look at it ends the process with SIGBUS.
+      if (size === 0)
+        throw new KvmError('ERR_KVM_NO_RING', 'KVM_CAP_DIRTY_LOG_RING was not enabled for the VM')
+      const offset = KVM_DIRTY_LOG_PAGE_OFFSET * PAGE_SIZE
+      this.#dirtyRing = new DirtyRing(new Mapping({ size, fd: this.fd, flags: MAP_SHARED, offset }))
+    }
     return this.#dirtyRing
   }
 

@@ -3,7 +3,11 @@
  * Documentation/virt/kvm/api.rst, "vm ioctls".
  */
 import { addressOf, OwnedFd, SystemError } from '@vmm/sys-util'
-import { KVM_CAP_XSAVE2 } from './constants/capabilities.ts'
+import {
+  KVM_CAP_DIRTY_LOG_RING,
+  KVM_CAP_DIRTY_LOG_RING_ACQ_REL,
+  KVM_CAP_XSAVE2,
+} from './constants/capabilities.ts'
 import {
   KVM_CREATE_DEVICE_TEST,
   KVM_HYPERV_EVENTFD_DEASSIGN,
@@ -66,6 +70,7 @@ export class Vm extends Handle {
   readonly #vcpuMmapSize: number
   readonly #children = new Set<Handle>()
   readonly #slotSizes = new Map<number, number>()
+  #dirtyRingSize = 0
   // Interrupts are raised all the time: these two requests have their arguments made once.
   readonly #irqLevel = structs.kvm_irq_level.allocate()
   readonly #msi = structs.kvm_msi.allocate()
@@ -112,6 +117,9 @@ export class Vm extends Handle {
    */
   enableCap(capability: number, options: EnableCapOptions = {}): void {
     request(this, 'KVM_ENABLE_CAP', encodeEnableCap(capability, options))
+    if (capability === KVM_CAP_DIRTY_LOG_RING || capability === KVM_CAP_DIRTY_LOG_RING_ACQ_REL) {
+      this.#dirtyRingSize = Number(options.args?.[0] ?? 0)
+    }
   }
 
   // Memory
@@ -255,6 +263,7 @@ export class Vm extends Handle {
   /**
    * Sends a message-signalled interrupt.
    * @returns whether a vCPU got it: false where the guest blocked it
+   * @throws SystemError EPERM where it is for no vCPU there is
    */
   signalMsi(msi: Msi): boolean {
     const { deviceId } = msi
@@ -465,7 +474,12 @@ export class Vm extends Handle {
   createVcpu(id: number, options: VcpuOptions = {}): Vcpu {
     const fd = request(this, 'KVM_CREATE_VCPU', id)
     const xsaveSize = this.checkExtension(KVM_CAP_XSAVE2)
-    return this.#adopt(Vcpu.fromFd({ fd, mmapSize: this.#vcpuMmapSize, xsaveSize }, options))
+    return this.#adopt(
+      Vcpu.fromFd(
+        { fd, mmapSize: this.#vcpuMmapSize, xsaveSize, dirtyRingSize: this.#dirtyRingSize },
+        options,
+      ),
+    )
   }
 
   /**

@@ -2,6 +2,7 @@
  * What the tests with a real KVM share: whether there is one, VMs that are closed after each test, and guests of a few bytes.
  */
 import { accessSync, constants } from 'node:fs'
+import { inspect } from 'node:util'
 import { Mapping } from '@vmm/sys-util'
 import { afterEach } from 'vitest'
 import { Kvm, type Vcpu, type VcpuExit, type Vm } from '../src/index.ts'
@@ -36,6 +37,19 @@ afterEach(async () => {
     resource[Symbol.dispose]()
   }
 })
+
+/** What this KVM says of capabilities, for tests that need some: asked before they are collected. */
+export function capability(number: number): number {
+  if (skipWithoutKvm) return 0
+  const kvm = Kvm.open()
+  const vm = kvm.createVm()
+  try {
+    return vm.checkExtension(number)
+  } finally {
+    vm.close()
+    kvm.close()
+  }
+}
 
 export function openKvm(): Kvm {
   return closeAfterTest(Kvm.open())
@@ -79,6 +93,33 @@ export function enterRealMode(
   vcpu.setRegs({ ...vcpu.getRegs(), ...registers, rip: BigInt(CODE_ADDRESS), rflags: 2n })
 }
 
+/** Where the vCPU's next run begins: flat 32-bit code at CODE_ADDRESS, without interrupt vectors. */
+export function enterProtectedMode(vcpu: Vcpu): void {
+  const sregs = vcpu.getSregs()
+  const flat = { ...sregs.ds, base: 0n, limit: 0xffff_ffff, db: 1, g: 1, present: 1, s: 1, unusable: 0 }
+  const data = { ...flat, selector: 0x10, type: 3 }
+  vcpu.setSregs({
+    ...sregs,
+    cs: { ...flat, selector: 0x08, type: 11 },
+    ds: data,
+    es: data,
+    ss: data,
+    cr0: sregs.cr0 | 1n,
+    idt: { base: 0n, limit: 0 },
+  })
+  vcpu.setRegs({ ...vcpu.getRegs(), rip: BigInt(CODE_ADDRESS), rflags: 2n })
+}
+
+/** Port that guests write when an exception has come that no test wants. */
+const EXCEPTION_PORT = 0xe0
+const EXCEPTION_HANDLER = 0x500
+const VECTORS = 256
+
+/** A real-mode vector table whose entries all lead to `out EXCEPTION_PORT, al`. */
+function vectorTable(): Uint8Array {
+  return new Uint8Array(Uint32Array.from({ length: VECTORS }, () => EXCEPTION_HANDLER).buffer)
+}
+
 /** A VM with one vCPU about to execute `code` in real mode. */
 export function realMode(
   code: readonly number[],
@@ -86,6 +127,8 @@ export function realMode(
   flags = 0,
 ): Guest {
   const guest = memoryOnly(flags)
+  guest.memory.set(vectorTable())
+  guest.memory.set([0xe6, EXCEPTION_PORT], EXCEPTION_HANDLER)
   guest.memory.set(code, CODE_ADDRESS)
   const vcpu = closeAfterTest(guest.vm.createVcpu(0))
   enterRealMode(vcpu, registers)
@@ -97,6 +140,6 @@ export function expectExit<R extends VcpuExit['reason']>(
   exit: VcpuExit,
   reason: R,
 ): Extract<VcpuExit, { reason: R }> {
-  if (exit.reason !== reason) throw new Error(`expected the exit ${reason}, got ${JSON.stringify(exit)}`)
+  if (exit.reason !== reason) throw new Error(`expected the exit ${reason}, got ${inspect(exit)}`)
   return exit as Extract<VcpuExit, { reason: R }>
 }
