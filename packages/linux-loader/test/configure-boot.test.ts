@@ -1,5 +1,11 @@
 import { describe, expect, it } from 'vitest'
-import { CMDLINE_START, EBDA_START, PVH_INFO_START, ZERO_PAGE_START } from '../src/boot-layout.ts'
+import {
+  CMDLINE_START,
+  EBDA_START,
+  PAGE_TABLES_START,
+  PVH_INFO_START,
+  ZERO_PAGE_START,
+} from '../src/boot-layout.ts'
 import { BOOT_PARAMS, E820_TABLE_OFFSET } from '../src/boot-params.ts'
 import { Cmdline } from '../src/cmdline.ts'
 import { configureBoot } from '../src/configure-boot.ts'
@@ -111,6 +117,22 @@ describe('configureBoot', () => {
     })
     expectLoaderError('ERR_LAYOUT_OVERLAP', () => configureBoot(memory, { kernel: high }), /the MP table/)
     configureBoot(memory, { kernel: high, cpus: 0 })
+  })
+
+  it('maps a kernel above 4 GiB', async () => {
+    const memory = new PlainMemory([
+      { start: 0, size: MIB },
+      { start: 2 ** 32, size: MIB },
+    ])
+    const fifthGib = () => memory.view(PAGE_TABLES_START + 4096 + 4 * 8, 8).getBigUint64(0, true)
+    configureBoot(memory, {
+      kernel: await loadKernel(memory, pattern(16), { format: 'flat', address: MIB - 4096 }),
+    })
+    expect(fifthGib()).toBe(0n)
+    configureBoot(memory, {
+      kernel: await loadKernel(memory, pattern(16), { format: 'flat', address: 2 ** 32 }),
+    })
+    expect(fifthGib() & 1n).toBe(1n)
   })
 
   it('refuses more setup_data than there is room for', async () => {

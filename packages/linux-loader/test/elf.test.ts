@@ -108,7 +108,8 @@ describe('loadElf', () => {
       ['program headers of another size', 'ERR_KERNEL_INVALID', (view) => view.setUint16(54, 32, true)],
       ['65535 program headers', 'ERR_KERNEL_INVALID', (view) => view.setUint16(56, 0xffff, true)],
       ['no program headers', 'ERR_KERNEL_INVALID', (view) => view.setUint16(56, 0, true)],
-      ['an entry outside all segments', 'ERR_KERNEL_INVALID', (view) => view.setUint32(24, 0x123, true)],
+      ['an entry below all segments', 'ERR_KERNEL_INVALID', (view) => view.setUint32(24, 0x123, true)],
+      ['an entry after one', 'ERR_KERNEL_INVALID', (view) => view.setUint32(24, 2 * MIB + text.length, true)],
       [
         'file contents past the end',
         'ERR_KERNEL_TRUNCATED',

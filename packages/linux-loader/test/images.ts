@@ -64,8 +64,18 @@ export const elfNote = (name: string, type: number, descriptor: Uint8Array): Uin
 
 export const concat = (...parts: readonly Uint8Array[]): Uint8Array => new Uint8Array(Buffer.concat(parts))
 
+/** Bytes that do not repeat at any power of 2. */
 export const pattern = (length: number, seed = 1): Uint8Array =>
-  Uint8Array.from({ length }, (_, i) => (i * 31 + seed) & 0xff)
+  Uint8Array.from({ length }, (_, i) => (i * 31 + (i >> 8) * 7 + (i >> 16) * 13 + seed) & 0xff)
+
+/** Bytes that no tool can compress, always the same. */
+export const noise = (length: number): Uint8Array => {
+  let state = 12345
+  return Uint8Array.from({ length }, () => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0
+    return state >>> 24
+  })
+}
 
 const SETUP_SECTS = 2
 

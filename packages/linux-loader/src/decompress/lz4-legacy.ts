@@ -11,8 +11,6 @@ const LEGACY_MAGIC = 0x184c2102
 const MAGIC_SIZE = 4
 const BLOCK_SIZE = 8 * 2 ** 20
 const LENGTH_SIZE = 4
-/** LZ4_compressBound of a whole block. */
-const COMPRESSED_BLOCK_MAX = BLOCK_SIZE + Math.floor(BLOCK_SIZE / 255) + 16
 
 /** Decompresses legacy frames, one or several. */
 export const decompressLz4Legacy = async (input: Uint8Array, size: number): Promise<Uint8Array> => {
@@ -25,7 +23,7 @@ export const decompressLz4Legacy = async (input: Uint8Array, size: number): Prom
     offset += LENGTH_SIZE
     // Another frame may follow.
     if (length === LEGACY_MAGIC) continue
-    if (length > COMPRESSED_BLOCK_MAX || offset + length > input.length)
+    if (offset + length > input.length)
       throw new Error(`the block at ${offset} has ${length} bytes, the payload ends at ${input.length}`)
     // The library wants the block behind its uncompressed size, which is whole for all but the last.
     const block = new Uint8Array(LENGTH_SIZE + length)
