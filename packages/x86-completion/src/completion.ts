@@ -39,7 +39,10 @@ export type UnknownReason =
   | 'contended'
   /** The instruction needs a model-specific register which the context does not have. */
   | 'msr'
-  /** The instruction would save or load a state component of unknown size (CPUID leaf 0xD was not given). */
+  /**
+   * The instruction would save or load a state component of unknown size (CPUID leaf 0xD was not given), or one that the
+   * context's XSAVE area is too short for (KVM_GET_XSAVE2 was not used), or a supervisor one that is no set of registers.
+   */
   | 'xsave-component'
 
 /** The instruction can't be completed. Nothing has changed. Print `rip`, `bytes` and `mode`. */

@@ -21,6 +21,7 @@ import {
 } from './xsave-layout.ts'
 
 const INDEX_PKRU = 9
+const XSAVE_PKRU = 1n << BigInt(INDEX_PKRU)
 /** MXCSR_MASK of CPUs that store 0 there. Intel SDM vol. 1, section 11.6.6. */
 const MXCSR_MASK_DEFAULT = 0xffbf
 
@@ -29,6 +30,7 @@ export class XsaveImage {
   #area: Uint8Array = new Uint8Array(XSTATE_BV_OFFSET + HEADER_SIZE)
   #view: DataView = new DataView(this.#area.buffer)
   readonly #pkruOffset: number
+  #held = 0n
 
   constructor(layout: XsaveLayout) {
     this.#layout = layout
@@ -41,12 +43,21 @@ export class XsaveImage {
       this.#area = area
       this.#view = new DataView(area.buffer, area.byteOffset, area.byteLength)
     }
+    this.#held = XSAVE_X87 | XSAVE_SSE
+    for (const component of this.#layout.components) {
+      if (this.#holds(component)) this.#held |= 1n << BigInt(component.index)
+    }
     const { inUse } = this
     if ((inUse & XSAVE_X87) === 0n) this.#clearX87()
     if ((inUse & XSAVE_SSE) === 0n) area.fill(0, XMM_OFFSET, XMM_END)
     for (const component of this.#layout.components) {
       if ((inUse & (1n << BigInt(component.index))) === 0n) this.#clear(component)
     }
+  }
+
+  /** Components that the area has room for, supervisor ones included, which are elsewhere; a bit each. */
+  get held(): bigint {
+    return this.#held
   }
 
   get area(): Uint8Array {
@@ -60,7 +71,7 @@ export class XsaveImage {
 
   /** Components that are not in their initial state (XINUSE). */
   get inUse(): bigint {
-    return this.#view.getBigUint64(XSTATE_BV_OFFSET, true) & this.#layout.known
+    return this.#view.getBigUint64(XSTATE_BV_OFFSET, true) & this.#held
   }
 
   /** The same, where an MXCSR other than the initial one counts as use of SSE: what goes for compacted areas. */
@@ -91,7 +102,7 @@ export class XsaveImage {
 
   /** The protection-key rights of user pages, 0 without that component. */
   get pkru(): number {
-    return this.#pkruOffset === 0 ? 0 : this.#view.getUint32(this.#pkruOffset, true)
+    return (this.#held & XSAVE_PKRU) === 0n ? 0 : this.#view.getUint32(this.#pkruOffset, true)
   }
 
   /** Puts x87 into the state after FNINIT with all registers zero. */
@@ -114,6 +125,10 @@ export class XsaveImage {
 
   #clear({ offset, size }: XsaveComponent): void {
     if (offset !== 0) this.#area.fill(0, offset, offset + size)
+  }
+
+  #holds({ supervisor, offset, size }: XsaveComponent): boolean {
+    return supervisor || offset + size <= this.#area.length
   }
 
   #clearX87(): void {

@@ -44,17 +44,14 @@ export const MXCSR_INITIAL = 0x1f80
 export class XsaveLayout {
   /** Extended components in ascending order of index. */
   readonly components: readonly XsaveComponent[]
-  /** One bit for each component whose size is known, x87 and SSE included. */
-  readonly known: bigint
   /** Bytes that an area of either format takes at most. */
   readonly maxSize: number
 
   constructor(components: readonly XsaveComponent[]) {
     this.components = components
-    let known = XSAVE_X87 | XSAVE_SSE
-    for (const { index } of components) known |= 1n << BigInt(index)
-    this.known = known
-    this.maxSize = Math.max(this.sizeOf(known, 0n), this.sizeOf(known, known | XCOMP_COMPACTED))
+    let all = 0n
+    for (const { index } of components) all |= 1n << BigInt(index)
+    this.maxSize = Math.max(this.sizeOf(all, 0n), this.sizeOf(all, all | XCOMP_COMPACTED))
   }
 
   /** Offset of a component in an area of which `xcompBv` is the XCOMP_BV: compacted if its bit 63 says so. */

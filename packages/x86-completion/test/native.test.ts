@@ -42,7 +42,8 @@ describe.skipIf(missing !== undefined)(
         const random = new Random(seed)
         const code = makeCase({ random, encoding, hints, is32Bit, features, xcr0, mxcsrMask })
         const { completion, outcome } = simulated.run(code)
-        if (completion.kind === 'unknown') return
+        // Prefixes can make another instruction of it.
+        if (completion.kind === 'unknown' || NOT_FUZZED.has(completion.mnemonic ?? '')) return
         known++
         const differences = compareOutcomes(outcome, await native.run(code), hints, native.features)
         const bytes = Buffer.from(code.code).toString('hex')

@@ -186,11 +186,11 @@ function checkedAddress(
   return machine.operandAddress(instruction, EXTENDED_OFFSET, access, AREA_ALIGNMENT)
 }
 
-/** The requested-feature bitmap: EDX:EAX and what is enabled; undefined if a component's size is unknown. */
+/** The requested-feature bitmap: EDX:EAX and what is enabled; undefined if the context has no room for one of them. */
 function requestedComponents(machine: Machine, isSupervisor: boolean): bigint | undefined {
   const enabled = isSupervisor ? machine.xcr0 | supervisorComponents(machine) : machine.xcr0
   const requested = enabled & machine.registers.edxEax
-  if ((requested & ~machine.layout.known) !== 0n) machine.faults.giveUp('xsave-component')
+  if ((requested & ~machine.xsave.held) !== 0n) machine.faults.giveUp('xsave-component')
   return machine.faults.areNone ? requested : undefined
 }
 
