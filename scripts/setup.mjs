@@ -56,7 +56,11 @@ function run(command, args, log) {
     child.on('close', (code, signal) => {
       if (code === 0) return resolve()
       const tail = readFileSync(log, 'utf8').trimEnd().split('\n').slice(-15).join('\n')
-      reject(new SetupError(`${tail}\n${command} ${args.join(' ')} ended with ${signal ?? code}; all of it: ${log}`))
+      reject(
+        new SetupError(
+          `${tail}\n${command} ${args.join(' ')} ended with ${signal ?? code}; all of it: ${log}`,
+        ),
+      )
     })
   })
 }
@@ -133,7 +137,6 @@ export function runInTerminal(command, args, env = process.env) {
     process.on('SIGINT', keep).on('SIGTERM', relay).on('SIGHUP', relay)
     child.on('error', reject)
     child.on('close', (code, signal) => {
-
       resolve(code ?? (signal === 'SIGINT' ? 130 : 1))
     })
   })

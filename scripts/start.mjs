@@ -12,5 +12,15 @@ main(async () => {
   const interactive = process.stdin.isTTY === true
   const initrd = join(guest, interactive ? 'busybox.cpio' : 'initramfs.cpio')
   const vmm = join(root, 'node_modules', '.bin', 'example-vmm')
-  return runInTerminal(vmm, ['run', '--kernel', join(guest, 'vmlinux'), '--initrd', initrd, '--memory', '64', '--cmdline', commandLine()])
+  return runInTerminal(vmm, [
+    'run',
+    '--kernel',
+    join(guest, 'vmlinux'),
+    '--initrd',
+    initrd,
+    '--memory',
+    '64',
+    '--cmdline',
+    commandLine(),
+  ])
 })
