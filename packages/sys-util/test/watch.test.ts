@@ -200,46 +200,63 @@ describe('the end of a watch', () => {
     expect(calls).toBe(1)
   })
 
+  /** The eventfd of a number that was just closed. Another thread may have been quicker to open something. */
+  function eventFdOf(fd: number): EventFd | undefined {
+    const event = own(new EventFd())
+    return event.fd === fd ? event : undefined
+  }
+
+  async function untilReused(attempt: () => Promise<boolean>): Promise<void> {
+    for (let attempts = 0; attempts < 20; attempts++) if (await attempt()) return
+    expect.unreachable('no number was used again')
+  }
+
   test("a reused descriptor's new watch does not get the events of the old one", async () => {
-    const first = own(new EventFd(1))
-    const second = own(new EventFd(1))
-    const stale: number[] = []
-    let replacement: EventFd | undefined
-    function replace(watched: Watch, other: EventFd, otherWatch: Watch): void {
-      watched.close()
-      otherWatch.close()
-      const number = other.fd
-      other.close()
-      replacement = own(new EventFd())
-      expect(replacement.fd).toBe(number)
-      ownWatch(replacement.fd, EPOLLIN, (events) => stale.push(events))
-    }
-    const watchOfFirst = ownWatch(first.fd, EPOLLIN, () => replace(watchOfFirst, second, watchOfSecond))
-    const watchOfSecond = ownWatch(second.fd, EPOLLIN, () => replace(watchOfSecond, first, watchOfFirst))
-    await settle()
-    expect(replacement).toBeDefined()
-    expect(stale).toEqual([])
-    replacement?.write()
-    await settle()
-    expect(stale).not.toEqual([])
+    await untilReused(async () => {
+      const pair = [own(new EventFd(1)), own(new EventFd(1))]
+      const watches: Watch[] = []
+      const stale: number[] = []
+      let replacement: EventFd | undefined
+      for (const event of pair) {
+        const callback = () => {
+          for (const watched of watches) watched.close()
+          const other = pair.find((one) => one !== event) as EventFd
+          const { fd } = other
+          other.close()
+          replacement = eventFdOf(fd)
+          if (replacement !== undefined) ownWatch(fd, EPOLLIN, (events) => stale.push(events))
+        }
+        watches.push(ownWatch(event.fd, EPOLLIN, callback))
+      }
+      await settle()
+      if (replacement === undefined) return false
+      expect(stale).toEqual([])
+      replacement.write()
+      await settle()
+      expect(stale).not.toEqual([])
+      return true
+    })
   })
 
   test('a watch that outlived its descriptor leaves the next of that number alone', async () => {
-    const first = new EventFd()
-    const old = ownWatch(first.fd, EPOLLIN, () => {})
-    first.close()
-    const second = own(new EventFd())
-    expect(second.fd).toBe(old.fd)
-    let calls = 0
-    ownWatch(second.fd, EPOLLIN, () => {
-      calls++
-      second.read()
+    await untilReused(async () => {
+      const first = new EventFd()
+      const old = ownWatch(first.fd, EPOLLIN, () => {})
+      first.close()
+      const second = eventFdOf(old.fd)
+      if (second === undefined) return false
+      let calls = 0
+      ownWatch(second.fd, EPOLLIN, () => {
+        calls++
+        second.read()
+      })
+      expect(() => old.modify(EPOLLIN)).toThrow(expect.objectContaining({ code: 'ENOENT' }))
+      old.close()
+      second.write()
+      await settle()
+      expect(calls).toBe(1)
+      return true
     })
-    expect(() => old.modify(EPOLLIN)).toThrow(expect.objectContaining({ code: 'ENOENT' }))
-    old.close()
-    second.write()
-    await settle()
-    expect(calls).toBe(1)
   })
 
   test('a descriptor closed before its watch, with a duplicate open, does not keep the loop busy', async () => {
