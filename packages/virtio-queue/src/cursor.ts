@@ -7,26 +7,19 @@
  */
 import type { DescriptorChain } from './chain.ts'
 import type { GuestRegion } from './guest-memory.ts'
-import { UNMAPPED } from './guest-memory.ts'
+import { smallInteger, UNMAPPED } from './guest-memory.ts'
 
 /** Copies up to this length go byte by byte, without allocating a view. Tuned with bench/virtio-queue.mjs, Node 20.20. */
 export const LOOP_COPY_MAX = 64
 
-const noRegions: GuestRegion[] = []
-const noOffsets = new Float64Array(0)
-const noLengths = new Uint32Array(0)
-
 export class ChainCursor {
   /** Whether anything was asked for that the chain does not have. Stays true until the cursor is attached again. */
   failed = false
-  /** Region of the piece that {@link takePiece} gave. */
-  pieceRegion: GuestRegion = UNMAPPED
   /** Offset in `pieceRegion` of the piece that {@link takePiece} gave, in bytes. */
   pieceOffset = 0
 
   /** Where the current piece lies: the next byte is at `at`, the last before `end`. */
   protected region: GuestRegion = UNMAPPED
-  protected view: DataView = UNMAPPED.view
   protected at = 0
   protected end = 0
   /** Bytes after the current piece, those of a hole included. */
@@ -35,9 +28,12 @@ export class ChainCursor {
   #hole = 0
   #total = 0
   #next = 0
-  #regions = noRegions
-  #offsets: Float64Array = noOffsets
-  #lengths: Uint32Array = noLengths
+  #chain: DescriptorChain | undefined
+
+  /** Region of the piece that {@link takePiece} gave last. Good until the cursor is used again. */
+  get pieceRegion(): GuestRegion {
+    return this.region
+  }
 
   /** Bytes from here to the end. */
   get available(): number {
@@ -84,7 +80,6 @@ export class ChainCursor {
       return 0
     }
     const length = Math.min(limit, this.end - this.at)
-    this.pieceRegion = this.region
     this.pieceOffset = this.at
     this.at += length
     return length
@@ -109,15 +104,11 @@ export class ChainCursor {
 
   /** Starts over, at a segment of a chain. */
   protected start(chain: DescriptorChain, segment: number, bytes: number): this {
-    this.#regions = chain.regions
-    this.#offsets = chain.offsets
-    this.#lengths = chain.lengths
+    if (this.#chain !== chain) this.#chain = chain
     this.#next = segment
     this.#total = bytes
     this.#rest = bytes
     this.#hole = 0
-    this.region = UNMAPPED
-    this.view = UNMAPPED.view
     this.at = 0
     this.end = 0
     this.failed = false
@@ -127,18 +118,18 @@ export class ChainCursor {
 
   /** Goes to the next piece. Only where the current one is at its end. False at the end and at a hole. */
   protected load(): boolean {
-    if (this.#rest === 0 || this.#hole > 0) return false
+    const chain = this.#chain
+    if (chain === undefined || this.#rest === 0 || this.#hole > 0) return false
     const i = this.#next
-    const length = Math.min(this.#lengths[i] as number, this.#rest)
-    const region = this.#regions[i] as GuestRegion
+    const length = Math.min(chain.lengths[i] as number, this.#rest)
+    const region = chain.regions[i] as GuestRegion
     this.#next = i + 1
     if (region === UNMAPPED) {
       this.#hole = length
       return false
     }
-    this.region = region
-    this.view = region.view
-    this.at = this.#offsets[i] as number
+    if (this.region !== region) this.region = region
+    this.at = smallInteger(chain.offsets[i] as number)
     this.end = this.at + length
     this.#rest -= length
     return true
@@ -151,15 +142,12 @@ export class ChainCursor {
   }
 
   private copy(from: this): void {
-    this.#regions = from.#regions
-    this.#offsets = from.#offsets
-    this.#lengths = from.#lengths
+    this.#chain = from.#chain
     this.#next = from.#next
     this.#total = from.#total
     this.#rest = from.#rest
     this.#hole = from.#hole
     this.region = from.region
-    this.view = from.view
     this.at = from.at
     this.end = from.end
     this.failed = false

@@ -51,3 +51,12 @@ export const ADDRESS_HIGH_MAX = 0x1f_ffff
 export function addressOf(low: number, high: number): number {
   return high > ADDRESS_HIGH_MAX ? Number.POSITIVE_INFINITY : high * 2 ** 32 + low
 }
+
+/**
+ * The same integer, as a small one where it is below 2^31. Sums and products of addresses are doubles to V8, even when
+ * they are small, and an access at a double costs a conversion: 8.7 instead of 5.3 ns a descriptor of an indirect
+ * table (bench/virtio-queue.mjs, Node 20.20).
+ */
+export function smallInteger(value: number): number {
+  return value < 2 ** 31 ? value | 0 : value
+}

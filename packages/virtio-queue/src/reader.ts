@@ -20,7 +20,7 @@ export class Reader extends ChainCursor {
       this.fail()
       return 0
     }
-    const value = this.view.getUint8(this.at)
+    const value = this.region.view.getUint8(this.at)
     this.at += 1
     return value
   }
@@ -30,7 +30,7 @@ export class Reader extends ChainCursor {
     const { at } = this
     if (at + 2 > this.end) return this.#shattered(2)
     this.at = at + 2
-    return this.view.getUint16(at, true)
+    return this.region.view.getUint16(at, true)
   }
 
   /** The next 4 bytes as a number; 0, and fails, where there are fewer. */
@@ -38,7 +38,7 @@ export class Reader extends ChainCursor {
     const { at } = this
     if (at + 4 > this.end) return this.#shattered(4)
     this.at = at + 4
-    return this.view.getUint32(at, true)
+    return this.region.view.getUint32(at, true)
   }
 
   /**

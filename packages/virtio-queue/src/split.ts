@@ -92,7 +92,10 @@ export class SplitVirtqueue implements Virtqueue {
     const next = this.#nextAvail
     if (next === this.#availIndex) {
       const found = this.#look()
-      if (found !== POP_OK) return found
+      if (found !== POP_OK) {
+        if (found !== POP_EMPTY && chain.ticket !== this.#ticket) clearSegments(chain)
+        return found
+      }
     }
     if (chain.ticket === this.#ticket) {
       throw new VirtqueueError(

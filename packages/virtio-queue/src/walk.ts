@@ -17,7 +17,7 @@ import {
   POP_OK,
 } from './faults.ts'
 import type { GuestMemory, GuestRegion } from './guest-memory.ts'
-import { addressOf, UNMAPPED } from './guest-memory.ts'
+import { addressOf, smallInteger, UNMAPPED } from './guest-memory.ts'
 import { VIRTQ_DESC_SIZE } from './spec.ts'
 
 /** More bytes than any chain may have (2.7.5.2). */
@@ -116,7 +116,7 @@ export abstract class ChainWalk {
     const region = this.memory.findRegion(address)
     if (region === undefined || address - region.start + length > region.size) return POP_INDIRECT_ADDRESS
     this.table = region.view
-    this.base = address - region.start
+    this.base = smallInteger(address - region.start)
     this.entries = length / VIRTQ_DESC_SIZE
     this.isTable = true
     return POP_OK

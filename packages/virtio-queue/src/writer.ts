@@ -17,7 +17,7 @@ export class Writer extends ChainCursor {
   /** Writes a byte. False, and fails, where there is no room. */
   writeUint8(value: number): boolean {
     if (this.at === this.end && !this.load()) return this.fail()
-    this.view.setUint8(this.at, value)
+    this.region.view.setUint8(this.at, value)
     this.#wrote(1)
     return true
   }
@@ -25,7 +25,7 @@ export class Writer extends ChainCursor {
   /** Writes 2 bytes. False, and fails, where there is no room for both. */
   writeUint16(value: number): boolean {
     if (this.at + 2 > this.end) return this.#shattered(2, value)
-    this.view.setUint16(this.at, value, true)
+    this.region.view.setUint16(this.at, value, true)
     this.#wrote(2)
     return true
   }
@@ -33,7 +33,7 @@ export class Writer extends ChainCursor {
   /** Writes 4 bytes. False, and fails, where there is no room for all. */
   writeUint32(value: number): boolean {
     if (this.at + 4 > this.end) return this.#shattered(4, value)
-    this.view.setUint32(this.at, value, true)
+    this.region.view.setUint32(this.at, value, true)
     this.#wrote(4)
     return true
   }

@@ -237,8 +237,12 @@ describe('a split queue', () => {
     ['an index that went back', 65535],
   ])('stops at %s', (_, index) => {
     const { driver, queue, chain } = setUpSplit()
+    const other = setUpSplit()
+    other.driver.send([{ address: at(0), length: 4 }])
+    other.queue.pop(chain)
     driver.setAvailIndex(index)
     expect(codeOf(queue.pop(chain))).toBe('ERR_VIRTQ_AVAIL_INDEX')
+    expect(chain.segmentCount).toBe(0)
     expect(codeOf(queue.fault)).toBe('ERR_VIRTQ_AVAIL_INDEX')
     expect(queue.pop(chain)).toBe(POP_EMPTY)
     driver.setAvailIndex(1)
@@ -314,6 +318,44 @@ describe('a packed queue', () => {
     driver.setFlags(0, 1 << 15)
     expect(codeOf(queue.pop(new DescriptorChain()))).toBe('ERR_VIRTQ_AVAIL_INDEX')
     expect(queue.inFlight).toBe(4)
+  })
+
+  test('stops at a list that runs on into descriptors that are in flight', () => {
+    const { driver, queue } = setUpPacked({}, 4)
+    driver.send([
+      { address: at(0), length: 4 },
+      { address: at(0), length: 4 },
+    ])
+    expect(queue.pop(new DescriptorChain())).toBe(POP_OK)
+    driver.addRaw([raw(NEXT), raw(NEXT)])
+    driver.publish()
+    for (const index of [0, 1]) driver.writeDescriptor(index, raw((1 << 15) | (index === 0 ? NEXT : 0)))
+    expect(codeOf(queue.pop(new DescriptorChain()))).toBe('ERR_VIRTQ_UNAVAILABLE')
+  })
+
+  test('stops at the end of a malformed list that runs on into descriptors in flight', () => {
+    const { driver, queue } = setUpPacked({}, 4)
+    driver.send([{ address: at(0), length: 4 }])
+    expect(queue.pop(new DescriptorChain())).toBe(POP_OK)
+    driver.addRaw([raw(NEXT | WRITE), raw(NEXT), raw(NEXT)])
+    driver.publish()
+    driver.writeDescriptor(0, raw(1 << 15))
+    expect(codeOf(queue.pop(new DescriptorChain()))).toBe('ERR_VIRTQ_UNAVAILABLE')
+  })
+
+  test('finds the end of a malformed list behind the end of the ring', () => {
+    const { driver, queue, chain } = setUpPacked({}, 4)
+    driver.send(Array.from({ length: 3 }, () => ({ address: at(0), length: 4 })))
+    queue.pop(chain)
+    queue.addUsed(chain)
+    driver.reap()
+    const token = driver.addRaw([raw(NEXT | WRITE), raw(NEXT), raw(NEXT), raw(0)])
+    driver.publish()
+    expect(codeOf(queue.pop(chain))).toBe('ERR_VIRTQ_DIRECTION')
+    queue.addUsed(chain)
+    expect(driver.reap()).toEqual({ token, length: 0 })
+    driver.send([{ address: at(0), length: 4 }])
+    expect(queue.pop(chain)).toBe(POP_OK)
   })
 
   test('returns what is in flight after the ring is at fault', () => {

@@ -1,4 +1,4 @@
-import type { PopResult, Virtqueue, VirtqueueFeatures } from '../src/index.ts'
+import type { GuestRegion, PopResult, Virtqueue, VirtqueueFeatures } from '../src/index.ts'
 import { DescriptorChain, faultOf } from '../src/index.ts'
 import type { MockBuffer, MockDriverOptions, MockRange, MockSplitDriver } from '../src/testing/index.ts'
 import { MockMemory, MockPackedDriver, MockSplitDriver as SplitDriver } from '../src/testing/index.ts'
@@ -54,13 +54,14 @@ export function setUpPacked(
   return { memory, driver, queue: driver.activate(), chain: new DescriptorChain() }
 }
 
-/** The segments of a chain as a driver would list them. */
+/** The segments of a chain as a driver would list them; those that are not in memory begin at NaN. */
 export function segments(chain: DescriptorChain): MockBuffer[] {
-  return Array.from({ length: chain.segmentCount }, (_, i) => ({
-    address: (chain.regions[i]?.start ?? 0) + (chain.offsets[i] ?? 0),
-    length: chain.lengths[i] ?? 0,
-    writable: i >= chain.readableCount,
-  }))
+  return Array.from({ length: chain.segmentCount }, (_, i) => {
+    const { start, size } = chain.regions[i] as GuestRegion
+    const [offset = -1, length = 0] = [chain.offsets[i], chain.lengths[i]]
+    const isMapped = offset >= 0 && offset + length <= size
+    return { address: isMapped ? start + offset : Number.NaN, length, writable: i >= chain.readableCount }
+  })
 }
 
 export const codeOf = (result: PopResult): string | undefined => faultOf(result)?.code

@@ -128,6 +128,23 @@ describe.each(KINDS)('a $kind queue', ({ packed }) => {
     }
   })
 
+  test('decides on what is published, not on what is pushed', () => {
+    const { driver, queue } = setUp({ packed, eventIndex: true })
+    const chains = [new DescriptorChain(), new DescriptorChain()]
+    for (const chain of chains) {
+      driver.send([buffer])
+      queue.pop(chain)
+    }
+    driver.enableInterrupts(1)
+    queue.addUsed(chains[0] as DescriptorChain)
+    queue.pushUsed(chains[1] as DescriptorChain)
+    expect(queue.needsNotification()).toBe(true)
+    driver.enableInterrupts(2)
+    expect(queue.needsNotification()).toBe(false)
+    queue.publishUsed()
+    expect(queue.needsNotification()).toBe(true)
+  })
+
   test.each([false, true])('is kicked after enabling and not after disabling, EVENT_IDX %s', (eventIndex) => {
     const { driver, queue, chain } = setUp({ packed, eventIndex })
     for (let turn = 0; turn < 50; turn += 1) {
