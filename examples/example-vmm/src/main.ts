@@ -87,6 +87,8 @@ async function main(): Promise<number> {
   }
 }
 
-const status = await main()
-// Output first; what may still hold the event loop (a pipe on stdin) does not count any more.
-process.stdout.write('', () => process.exit(status))
+// No top-level await: the binary loads this with `require`, which is quicker than `import`.
+main().then((status) => {
+  // Output first; what may still hold the event loop (a pipe on stdin) does not count any more.
+  process.stdout.write('', () => process.exit(status))
+})
