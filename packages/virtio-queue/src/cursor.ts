@@ -98,7 +98,6 @@ export class ChainCursor {
     this.#total -= tail.#total
     this.end = Math.min(this.end, this.at + length)
     this.#rest = length - (this.end - this.at)
-    this.#hole = Math.min(this.#hole, this.#rest)
     return true
   }
 

@@ -3,6 +3,7 @@
  * @packageDocumentation
  */
 export { DescriptorChain } from './chain.ts'
+export { ChainPool } from './chain-pool.ts'
 export { ChainCursor } from './cursor.ts'
 export type { VirtqueueErrorCode } from './errors.ts'
 export { VirtqueueError } from './errors.ts'

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { DescriptorChain, POP_EMPTY, POP_OK, VirtqueueError } from '../src/index.ts'
+import { ChainPool, DescriptorChain, POP_EMPTY, POP_OK, VirtqueueError } from '../src/index.ts'
 import { at, KINDS, segments, setUp, setUpPacked, setUpSplit } from './helpers.ts'
 
 const readable = (page: number, length = 16) => ({ address: at(page), length, writable: false })
@@ -261,6 +261,11 @@ describe.each(KINDS)('a $kind queue', ({ packed }) => {
     const written = packed ? [[driver.descriptorArea + 8, 8]] : [[driver.deviceArea + 2, 10]]
     for (const [address, length] of written)
       expect(memory.isDirty(address as number, length as number)).toBe(true)
+    driver.send([writable(2, 8)])
+    const fresh = new DescriptorChain()
+    queue.pop(fresh)
+    queue.addUsed(fresh, 8)
+    expect(memory.isDirty(at(2), 8)).toBe(true)
     memory.clearDirty()
     queue.enableNotification()
     const event = packed ? driver.deviceArea : driver.deviceArea + 4 + 8 * queue.size
@@ -330,4 +335,18 @@ describe('a packed queue', () => {
     expect(queue.pop(chain)).toBe(POP_OK)
     expect(segments(chain)).toEqual([readable(2, 8), writable(3, 8)])
   })
+})
+
+test('a pool lends each chain to one at a time and makes no more than are out', () => {
+  const pool = new ChainPool()
+  const made = new Set<DescriptorChain>()
+  for (let turn = 0; turn < 10; turn += 1) {
+    const out = [pool.take(), pool.take(), pool.take()]
+    expect(new Set(out).size).toBe(3)
+    for (const chain of out) {
+      made.add(chain)
+      pool.give(chain)
+    }
+  }
+  expect(made.size).toBe(3)
 })
