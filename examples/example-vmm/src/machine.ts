@@ -221,7 +221,7 @@ export class Machine {
       ),
     )
     const end = await this.end
-    await Promise.all(this.#vcpus.map((vcpu) => vcpu.kvm.stop()))
+    await Promise.all(this.#vcpus.map((vcpu) => vcpu.kvm.kick()))
     await Promise.all(loops)
     this.serial.flush()
     this.report.mark('exit')
