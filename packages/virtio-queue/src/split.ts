@@ -169,7 +169,7 @@ export class SplitVirtqueue implements Virtqueue {
   }
 
   disableNotification(): void {
-    // With EVENT_IDX the flags stay 0 (2.7.10.1), and an event index that has been passed asks for nothing.
+    // With EVENT_IDX the flags stay 0 (2.7.10.2), and an event index that has been passed asks for nothing.
     if (this.#eventIndex || this.#ticket === 0) return
     this.#used16[FLAGS] = VIRTQ_USED_F_NO_NOTIFY
     markPart(this.#usedPart, 2 * FLAGS, 2)

@@ -40,9 +40,9 @@ export interface Virtqueue {
   readonly size: number
   readonly features: VirtqueueFeatures
   /**
-   * The fault after which the queue gives nothing more until it is reset, `POP_EMPTY` for none. Those are faults of
-   * the ring itself (`POP_AVAIL_INDEX`; packed also `POP_CHAIN_LENGTH` and `POP_UNAVAILABLE`): there is no telling
-   * where the next chain begins. `pop` returns it once and `POP_EMPTY` from then on.
+   * The fault after which the queue gives nothing more until it is reset, `POP_EMPTY` for none. Those are the faults of
+   * the ring itself, `POP_AVAIL_INDEX` and `POP_UNAVAILABLE`: there is no telling where the next chain begins. `pop`
+   * returns it once and `POP_EMPTY` from then on.
    */
   readonly fault: PopResult
   /** Chains that are popped and not returned. Never above `size`, whatever the driver does. */

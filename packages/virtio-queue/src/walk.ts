@@ -3,9 +3,9 @@
  * where a driver is believed or not: every field of the guest's is read once, and judged as it was read.
  *
  * The loops over descriptors, in split-walk.ts and packed-walk.ts, make no call: V8 then keeps what does not change
- * (views, arrays, bounds) in registers. What is rare leaves the loop with an event, is handled here, and the loop
- * goes on. Each kind has a loop of its own, since type feedback of both in one costs the other twice the time.
- * Measured with bench/virtio-queue.mjs on Node 20.20: see the package's changelog of commits.
+ * (views, arrays, bounds) in registers: 5 ns a descriptor, and 9 with calls inside (bench/virtio-queue.mjs, Node
+ * 20.20). What is rare leaves the loop with an event, is handled here, and the loop goes on. Each kind has a loop of
+ * its own: one loop for both would take the type feedback of both, and twice the time in a process that has both.
  */
 import type { DescriptorChain } from './chain.ts'
 import type { PopResult } from './faults.ts'
