@@ -1,0 +1,24 @@
+import { expect, test } from 'vitest'
+import { runInChild } from './child.ts'
+
+test.each([
+  ['has a descriptor', '// and no more', 'ran on'],
+  ['is unreferenced', 'manager.unref()', 'ended'],
+  [
+    'is unreferenced before its last descriptor came',
+    'manager.unref(); manager.onEventFd(new EventFd(), () => {})',
+    'ended',
+  ],
+  ['is referenced again', 'manager.unref(); manager.ref()', 'ran on'],
+  ['has its last descriptor removed', 'subscription.close()', 'ended'],
+  ['is closed', 'manager.close()', 'ended'],
+])('where a manager %s (%s), the process %s', (_state, action, expected) => {
+  const output = runInChild(`
+    const manager = new EventManager()
+    const subscription = manager.onEventFd(new EventFd(), () => {})
+    ${action}
+    setTimeout(() => { console.log('ran on'); process.exit() }, 20).unref()
+    process.on('exit', () => console.log('ended'))
+  `)
+  expect(output.split('\n')[0]).toBe(expected)
+})
