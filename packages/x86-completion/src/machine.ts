@@ -157,7 +157,7 @@ export class Machine {
     return linearAddress(this.#special, mode, instruction.segment, offset, size, alignment, isWrite, faults)
   }
 
-  /** `#AC(0)`, if CPL 3 has alignment checks on and `linear` is no multiple of `alignment` (a power of two). */
+  /** Raises `#AC(0)` if CPL 3 has alignment checks on and `linear` is no multiple of `alignment`, a power of two. */
   isAligned(linear: bigint, alignment: number): boolean {
     if (this.cpl !== 3 || (this.registers.flags & FLAG_AC) === 0 || (this.cr0 & CR0_AM) === 0) return true
     return (Number(linear & 0xffn) & (alignment - 1)) === 0 || this.faults.raise(VECTOR_AC, 0)

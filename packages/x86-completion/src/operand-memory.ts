@@ -43,6 +43,8 @@ export class OperandMemory {
   /** What was read, and what {@link store} writes; offset 0 is the operand's first byte. */
   readonly bytes: Uint8Array
   readonly view: DataView
+  /** Room for a list of pieces, for who needs one. */
+  readonly pieces: Pieces = new Pieces()
   readonly #single = new Pieces()
   /** Physical chunks of the mapped operand, each within a page. */
   readonly #addresses: number[] = []

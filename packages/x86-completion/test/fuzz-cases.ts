@@ -32,6 +32,9 @@ export interface FuzzHints {
   prepare?: (random: Random, registers: bigint[], data: DataView, target: number) => void
 }
 
+/** CF, PF, AF, ZF, SF, OF. */
+const STATUS_FLAGS = 0x8d5
+const FLAG_AC = 0x40000
 const MXCSR_INITIAL = 0x1f80
 const NON_CANONICAL = 0x8000_0000_0000n
 const PREFIXES_64 = [0x66, 0x67, 0x2e, 0x36, 0x3e, 0x26, 0x65, 0xf2, 0xf3, 0xf0]
@@ -68,7 +71,7 @@ export function makeCase(maker: CaseMaker): CodeCase {
   const codeOffset = isCrossing ? PAGE_SIZE - 1 - random.below(code.length) : 0
   return {
     registers,
-    flags: random.word() & 0x8d5 & (random.oneIn(2) ? -1 : 0),
+    flags: (random.oneIn(2) ? random.word() & STATUS_FLAGS : 0) | (random.oneIn(8) ? FLAG_AC : 0),
     is32Bit,
     codeOffset,
     code,

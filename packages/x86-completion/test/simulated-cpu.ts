@@ -53,7 +53,6 @@ export class SimulatedCpu {
     this.#completer = new InstructionCompleter(this.#cpu, native.features)
     this.#mxcsrMask = native.mxcsrMask
     this.#cpu.xcr0 = native.xcr0
-    this.#cpu.special.gs.base = BigInt(GS_BASE)
     this.#cpu.map(BigInt(CODE_BASE), CODE_PHYSICAL, PTE_ALL)
   }
 
@@ -91,8 +90,8 @@ export class SimulatedCpu {
         ? { type: 11, dpl: 3, db: 1, l: 0, selector: USER_CS_32 }
         : { type: 11, dpl: 3, db: 0, l: 1 },
     )
-    cpu.special.fs.unusable = 1
-    cpu.special.gs.unusable = 1
+    cpu.special.fs = segment({ unusable: 1 })
+    cpu.special.gs = segment({ unusable: 1, base: BigInt(GS_BASE) })
     cpu.xsave = code.area.slice()
     new DataView(cpu.xsave.buffer).setUint32(28, this.#mxcsrMask, true)
     const [code1, data0, data1] = code.protection

@@ -3,7 +3,6 @@
 import { CR0_EM, CR0_TS, EFER_FFXSR } from '../architecture.ts'
 import type { Encoding, Instruction } from '../instruction.ts'
 import type { Machine } from '../machine.ts'
-import { Pieces } from '../operand-memory.ts'
 import { ACCESS_READ, ACCESS_WRITE } from '../paging.ts'
 import { VECTOR_NM } from '../vectors.ts'
 import { MXCSR_OFFSET } from '../xsave-layout.ts'
@@ -16,17 +15,14 @@ export const fxsaveEncodings: readonly Encoding[] = [
 
 const AREA_SIZE = 512
 const AREA_ALIGNMENT = 16
-
-/** One completer runs at a time, so that this is shared. */
-const pieces = new Pieces()
+/** What #AC goes by. */
+const CHECKED_ALIGNMENT = 4
 
 function save(machine: Machine, instruction: Instruction): void {
   const linear = checkedAddress(machine, instruction, ACCESS_WRITE)
   if (linear === undefined) return
   const hasXmm = !isFast(machine)
-  pieces.clear()
-  addFxPieces(pieces, machine, true, true, hasXmm)
-  if (!mapArea(machine, linear, ACCESS_WRITE)) return
+  if (!mapArea(machine, linear, ACCESS_WRITE, hasXmm)) return
   const { operand, xsave } = machine
   saveX87(xsave, operand.bytes, instruction.rexW)
   saveMxcsr(xsave, operand.view)
@@ -38,9 +34,7 @@ function restore(machine: Machine, instruction: Instruction): void {
   const linear = checkedAddress(machine, instruction, ACCESS_READ)
   if (linear === undefined) return
   const hasXmm = !isFast(machine)
-  pieces.clear()
-  addFxPieces(pieces, machine, true, true, hasXmm)
-  if (!mapArea(machine, linear, ACCESS_READ)) return
+  if (!mapArea(machine, linear, ACCESS_READ, hasXmm)) return
   const { operand } = machine
   const image = machine.changeXsave()
   const mxcsr = operand.view.getUint32(MXCSR_OFFSET, true)
@@ -58,16 +52,21 @@ function checkedAddress(machine: Machine, instruction: Instruction, access: numb
     machine.faults.raise(VECTOR_NM)
     return undefined
   }
-  return machine.operandAddress(instruction, AREA_SIZE, access, AREA_ALIGNMENT)
+  // Unlike XSAVE's, this alignment is looked at last, after that of alignment checks (AMD, measured).
+  const linear = machine.operandAddress(instruction, AREA_SIZE, access, 1)
+  if (linear === undefined || !machine.isAligned(linear, CHECKED_ALIGNMENT)) return undefined
+  if ((Number(linear & 0xffn) & (AREA_ALIGNMENT - 1)) !== 0) machine.generalProtection()
+  return machine.faults.areNone ? linear : undefined
 }
 
 /** Faults where any byte of the 512 would, whether it is used or not; CPUs (AMD's, measured) look at the last one first. */
-function mapArea(machine: Machine, linear: bigint, access: number): boolean {
+function mapArea(machine: Machine, linear: bigint, access: number, hasXmm: boolean): boolean {
   const { operand } = machine
   const last = BigInt.asUintN(64, linear + BigInt(AREA_SIZE - 1))
-  return (
-    operand.probe(last, access) && operand.probe(linear, access) && operand.mapPieces(linear, pieces, access)
-  )
+  if (!operand.probe(last, access) || !operand.probe(linear, access)) return false
+  operand.pieces.clear()
+  addFxPieces(operand.pieces, machine, true, true, hasXmm)
+  return operand.mapPieces(linear, operand.pieces, access)
 }
 
 /** AMD's fast mode: at CPL 0 in 64-bit code XMM registers are left out. */

@@ -10,7 +10,6 @@ import { CR0_TS, CR4_OSXSAVE } from '../architecture.ts'
 import type { XsaveComponent } from '../features.ts'
 import type { Encoding, Instruction } from '../instruction.ts'
 import type { Machine } from '../machine.ts'
-import { Pieces } from '../operand-memory.ts'
 import { ACCESS_READ, ACCESS_WRITE } from '../paging.ts'
 import { VECTOR_NM } from '../vectors.ts'
 import {
@@ -35,9 +34,6 @@ const INDEX_AVX = 2
 const INDEX_ZMM_HI256 = 6
 const INDEX_HI16_ZMM = 7
 
-/** The parts of the area in use; one completer runs at a time, so that this is shared. */
-const pieces = new Pieces()
-
 type Format = 'standard' | 'optimised' | 'compacted'
 
 export const xsaveEncodings: readonly Encoding[] = [
@@ -59,6 +55,7 @@ function save(machine: Machine, instruction: Instruction, format: Format, isSupe
   const requested = requestedComponents(machine, isSupervisor)
   if (requested === undefined) return
   const { operand, layout } = machine
+  const { pieces } = operand
   const image = machine.xsave
   const isCompacted = format === 'compacted'
   // XRSTOR loads MXCSR from a standard-format area whether SSE is in use or not; a compacted one must say so.
@@ -108,6 +105,7 @@ function restore(machine: Machine, instruction: Instruction, isSupervisor: boole
   const requested = requestedComponents(machine, isSupervisor)
   if (requested === undefined) return
   const { operand, layout } = machine
+  const { pieces } = operand
   pieces.clear()
   pieces.add(XSTATE_BV_OFFSET, HEADER_SIZE)
   if (!operand.probe(linear, ACCESS_READ) || !operand.mapPieces(linear, pieces, ACCESS_READ)) return
