@@ -68,7 +68,7 @@ export class VcpuState extends Attributed {
     setStruct(this, 'KVM_SET_SREGS2', registers.kvm_sregs2, sregs)
   }
 
-  /** x87 and SSE registers. {@link getXsave} has these and all others. */
+  /** x87 and SSE registers; KVM leaves `mxcsr` out, both ways. {@link getXsave} has all. */
   getFpu(): registers.Fpu {
     return getStruct(this, 'KVM_GET_FPU', registers.kvm_fpu)
   }

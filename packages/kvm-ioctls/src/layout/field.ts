@@ -171,7 +171,6 @@ export function bytes(length: number): Field<Uint8Array> {
 /** `type name[length]` */
 export function array<T>(element: Field<T>, length: number): Field<readonly T[]> {
   const { size } = element
-  const { live } = element
   const indices = Array.from({ length }, (_, index) => index)
   return {
     size: size * length,
@@ -184,8 +183,10 @@ export function array<T>(element: Field<T>, length: number): Field<readonly T[]>
       })
     },
     // Elements of scalar arrays have no place of their own: those arrays are read and written whole.
-    ...(live !== undefined && {
-      live: (view: DataView, offset: number) => indices.map((index) => live(view, offset + index * size)),
+    ...(element.live !== undefined && {
+      live: (view: DataView, offset: number) => {
+        return indices.map((index) => element.live?.(view, offset + index * size) as T)
+      },
     }),
     toJSON: (value) => value.map((item) => element.toJSON(item)),
     fromJSON: (json, label) => arrayFromJSON(element, json, label, length, length),
