@@ -1,6 +1,8 @@
 import { expect, test } from 'vitest'
 import { runInChild } from './child.ts'
 
+const PATIENCE_MS = 1000
+
 test.each([
   ['has a descriptor', '// and no more', 'ran on'],
   ['is unreferenced', 'manager.unref()', 'ended'],
@@ -17,7 +19,7 @@ test.each([
     const manager = new EventManager()
     const subscription = manager.onEventFd(new EventFd(), () => {})
     ${action}
-    setTimeout(() => { console.log('ran on'); process.exit() }, 20).unref()
+    setTimeout(() => { console.log('ran on'); process.exit() }, ${PATIENCE_MS}).unref()
     process.on('exit', () => console.log('ended'))
   `)
   expect(output.split('\n')[0]).toBe(expected)

@@ -110,20 +110,6 @@ describe('events', () => {
       [EPOLLIN, 7],
     ])
   })
-
-  test('a promise that process settles goes on without another event', async () => {
-    const manager = own(new EventManager())
-    const event = own(new EventFd(1))
-    await new Promise<void>((resolve) => {
-      manager.add(
-        new Recorder([{ fd: event.fd, set: EPOLLIN }], async () => {
-          event.read()
-          await Promise.resolve()
-          resolve()
-        }),
-      )
-    })
-  })
 })
 
 describe('in process', () => {

@@ -2,7 +2,7 @@
  * Descriptors over Unix sockets: SCM_RIGHTS of unix(7). Node.js has the sockets; it does not show their messages'
  * ancillary data. Nothing here blocks.
  */
-import koffi from 'koffi'
+import { addressOf } from './address.ts'
 import { SystemError } from './errors.ts'
 import { closeFd, OwnedFd } from './fd.ts'
 import { lastErrno, lastError, libc } from './libc.ts'
@@ -65,11 +65,11 @@ function align(size: number): number {
 function messageHeader(data: Uint8Array, control: DataView) {
   const vector = new DataView(new ArrayBuffer(IOVEC_SIZE))
   const header = new DataView(new ArrayBuffer(MSGHDR_SIZE))
-  vector.setBigUint64(0, data.byteLength === 0 ? 0n : koffi.address(data), true)
+  vector.setBigUint64(0, data.byteLength === 0 ? 0n : addressOf(data), true)
   vector.setBigUint64(IOV_LEN_OFFSET, BigInt(data.byteLength), true)
-  header.setBigUint64(MSG_IOV_OFFSET, koffi.address(vector), true)
+  header.setBigUint64(MSG_IOV_OFFSET, addressOf(vector), true)
   header.setBigUint64(MSG_IOVLEN_OFFSET, 1n, true)
-  header.setBigUint64(MSG_CONTROL_OFFSET, control.byteLength === 0 ? 0n : koffi.address(control), true)
+  header.setBigUint64(MSG_CONTROL_OFFSET, control.byteLength === 0 ? 0n : addressOf(control), true)
   header.setBigUint64(MSG_CONTROLLEN_OFFSET, BigInt(control.byteLength), true)
   return { header, vector, data, control }
 }
