@@ -139,6 +139,7 @@ describe('a reader', () => {
     expect([reader.available, tail.available]).toEqual([length, 10 - length])
     expect([reader.read(head), tail.read(rest)]).toEqual([length, 10 - length])
     expect([...head.subarray(0, length), ...rest.subarray(0, 10 - length)]).toEqual([...counting(10)])
+    expect([...head.subarray(length), ...rest.subarray(10 - length)].every((byte) => byte === 0)).toBe(true)
     expect([reader.consumed, tail.consumed]).toEqual([length, 10 - length])
     expect(reader.readUint8()).toBe(0)
     expect(reader.failed).toBe(true)

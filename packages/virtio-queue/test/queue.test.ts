@@ -1,5 +1,7 @@
 import { describe, expect, test } from 'vitest'
+import type { GuestMemory, GuestRegion } from '../src/index.ts'
 import { ChainPool, DescriptorChain, POP_EMPTY, POP_OK, VirtqueueError } from '../src/index.ts'
+import { MockMemory, MockSplitDriver } from '../src/testing/index.ts'
 import { at, KINDS, segments, setUp, setUpPacked, setUpSplit } from './helpers.ts'
 
 const readable = (page: number, length = 16) => ({ address: at(page), length, writable: false })
@@ -271,6 +273,25 @@ describe.each(KINDS)('a $kind queue', ({ packed }) => {
     const event = packed ? driver.deviceArea : driver.deviceArea + 4 + 8 * queue.size
     expect(memory.isDirty(event, 2)).toBe(true)
   })
+})
+
+test('notes what it writes in a buffer that begins where writes are tracked and ends where they are not', () => {
+  const memory = new MockMemory([
+    { start: 0, size: 0x9000 },
+    { start: 0x9000, size: 0x1000 },
+  ])
+  const untracked = { ...(memory.regions[1] as GuestRegion), dirty: undefined }
+  const mixed: GuestMemory = {
+    findRegion: (address) => (address >= untracked.start ? untracked : memory.findRegion(address)),
+  }
+  const driver = new MockSplitDriver({ memory: mixed, size: 8 })
+  const queue = driver.activate()
+  const chain = new DescriptorChain()
+  driver.send([{ address: 0x8ff8, length: 16, writable: true }])
+  expect(queue.pop(chain)).toBe(POP_OK)
+  queue.addUsed(chain, 16)
+  expect(memory.isDirty(0x8ff8, 8)).toBe(true)
+  expect(memory.isDirty(0x9000, 1)).toBe(false)
 })
 
 describe('a split queue', () => {
