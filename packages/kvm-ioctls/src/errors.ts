@@ -17,6 +17,8 @@ export type KvmErrorCode =
   | 'ERR_KVM_INVALID_STATE'
   /** The vCPU is in KVM_RUN, and what was asked for cannot be done there. */
   | 'ERR_KVM_VCPU_RUNNING'
+  /** {@link Vcpu.stop} was called: it runs no more. */
+  | 'ERR_KVM_VCPU_STOPPED'
   /** Every thread of the libuv pool is in KVM_RUN: one more run would wait for a thread, maybe for ever. */
   | 'ERR_KVM_THREADPOOL_EXHAUSTED'
   /** A ring was asked for that has not been mapped, or that this KVM does not have. */

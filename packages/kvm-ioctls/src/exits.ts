@@ -1,6 +1,6 @@
 /**
- * Why a vCPU came back, one type for each reason. The objects belong to the vCPU: it has one of each, which the next run
- * fills anew. What guests wait for (`data` of reads, `data` and `error` of MSRs, `result` of calls) is written into
+ * Why a vCPU came back, one type for each reason. The objects belong to the vCPU: the next run fills them anew, so that
+ * a loop of exits makes no garbage. What guests wait for (`data` of reads, `data` and `error` of MSRs, `result` of calls) is written into
  * the object before that run: it lies in the page shared with the kernel.
  */
 
@@ -229,18 +229,32 @@ export interface UnsupportedExit {
   readonly exitReason: number
 }
 
-/** A run that ended without more to tell. */
+/**
+ * A run that ended without more to tell:
+ *
+ * - `hlt`: the guest halted, without an irqchip that could wake it;
+ * - `shutdown`: a triple fault, the CPU has shut down;
+ * - `interrupted`: {@link Vcpu.kick}, or {@link Vcpu.immediateExit}; nothing has happened to the guest;
+ * - `intr`: KVM says that a signal was there;
+ * - `nmi`: a non-maskable interrupt of the host;
+ * - `irq-window`: the guest takes interrupts now, as {@link Vcpu.requestInterruptWindow} asked;
+ * - `set-tpr`: the guest lowered its task priority, {@link Vcpu.cr8};
+ * - `dirty-ring-full`: collect {@link Vcpu.dirtyRing};
+ * - `bus-lock`: a lock across cache lines, with KVM_CAP_X86_BUS_LOCK_EXIT;
+ * - `ap-reset-hold`: a SEV-ES guest waits for INIT;
+ * - `watchdog`: a watchdog of the guest ran out.
+ */
 export interface PlainExit {
   readonly reason:
-    | /** `hlt`, without an irqchip. */ 'hlt'
-    | /** A triple fault: the CPU has shut down. */ 'shutdown'
-    | /** {@link Vcpu.kick}, or {@link Vcpu.immediateExit}. Nothing has happened to the guest. */ 'interrupted'
-    | /** KVM says that a signal was there. */ 'intr'
-    | /** A non-maskable interrupt of the host. */ 'nmi'
-    | /** The guest takes interrupts now, as was asked by {@link Vcpu.requestInterruptWindow}. */ 'irq-window'
-    | /** The guest lowered its task priority: {@link Vcpu.cr8}. */ 'set-tpr'
-    | /** The ring of dirty pages is full: collect them. */ 'dirty-ring-full'
-    | /** A lock across cache lines: KVM_CAP_X86_BUS_LOCK_EXIT. */ 'bus-lock'
-    | /** A SEV-ES guest waits for INIT. */ 'ap-reset-hold'
-    | /** A watchdog of the guest ran out. */ 'watchdog'
+    | 'hlt'
+    | 'shutdown'
+    | 'interrupted'
+    | 'intr'
+    | 'nmi'
+    | 'irq-window'
+    | 'set-tpr'
+    | 'dirty-ring-full'
+    | 'bus-lock'
+    | 'ap-reset-hold'
+    | 'watchdog'
 }

@@ -3,7 +3,7 @@
  * @packageDocumentation
  */
 export type { CoalescedRing } from './coalesced-ring.ts'
-// Every name in these begins with the prefix of its family: KVM_CAP_, KVM_EXIT_ and the like, and MSR_.
+// The kernel's constants, under the kernel's names: KVM_CAP_*, KVM_EXIT_* and so on, MSR_*, *_VECTOR.
 export * from './constants/capabilities.ts'
 export * from './constants/exits.ts'
 export * from './constants/flags.ts'
@@ -24,10 +24,36 @@ export type { Struct, StructView } from './layout/struct.ts'
 export { KVM_MAX_IO_MSRS } from './msr.ts'
 export type { MsrFilter, MsrFilterRange } from './msr-filter.ts'
 export type { PmuEventFilter } from './pmu-filter.ts'
-export * from './structs/devices.ts'
-export * from './structs/events.ts'
+export type {
+  ClockData,
+  IoapicState,
+  LapicState,
+  PicState,
+  PitChannelState,
+  PitState2,
+} from './structs/devices.ts'
+export {
+  kvm_clock_data,
+  kvm_ioapic_state,
+  kvm_lapic_state,
+  kvm_pic_state,
+  kvm_pit_state2,
+} from './structs/devices.ts'
+export type { GuestDebug, MachineCheck, Translation, VcpuEvents } from './structs/events.ts'
+export { kvm_guest_debug, kvm_vcpu_events } from './structs/events.ts'
 export { type CpuidEntry, kvm_cpuid_entry2, kvm_msr_entry, type Msr } from './structs/lists.ts'
-export * from './structs/registers.ts'
+export type {
+  DebugRegs,
+  DescriptorTable,
+  Fpu,
+  Regs,
+  Segment,
+  Sregs,
+  Sregs2,
+  Xcr,
+  Xcrs,
+} from './structs/registers.ts'
+export { kvm_debugregs, kvm_fpu, kvm_regs, kvm_sregs, kvm_sregs2, kvm_xcrs } from './structs/registers.ts'
 export type { SyncRegs } from './structs/run.ts'
 export { Vcpu, type VcpuDescriptor, type VcpuOptions } from './vcpu.ts'
 export { type CoalescedZone, type MemoryRegion, type MemoryRegion2, Vm } from './vm.ts'

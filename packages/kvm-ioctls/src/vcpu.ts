@@ -68,6 +68,7 @@ export class Vcpu extends VcpuState {
   #dirtyRing: DirtyRing | undefined
 
   #running = false
+  #stopped = false
   #resolve: (exit: VcpuExit) => void = nothing
   #reject: (error: unknown) => void = nothing
   #kick: Promise<void> | undefined
@@ -100,7 +101,7 @@ export class Vcpu extends VcpuState {
 
   /**
    * A second object for a vCPU that another thread of this process has made: a worker gets `descriptor` posted and
-   * runs it. {@link close} leaves the vCPU itself alone.
+   * runs it. {@link close} leaves the vCPU itself alone. Stop the worker before the VM is closed.
    * @param options as the vCPU was made with
    */
   static attach(descriptor: VcpuDescriptor, options: VcpuOptions = {}): Vcpu {
@@ -117,7 +118,8 @@ export class Vcpu extends VcpuState {
   /**
    * Runs the guest on a thread of libuv's pool until something is left to this process.
    * @returns the reason: an object that the next run fills anew
-   * @throws KvmError ERR_KVM_VCPU_RUNNING where a run is under way, ERR_KVM_THREADPOOL_EXHAUSTED where runs hold all threads
+   * @throws KvmError ERR_KVM_VCPU_RUNNING where a run is under way, ERR_KVM_VCPU_STOPPED after {@link stop},
+   *   ERR_KVM_THREADPOOL_EXHAUSTED where runs hold all threads
    * @throws SystemError where KVM refuses
    */
   run(): Promise<VcpuExit> {
@@ -327,10 +329,10 @@ export class Vcpu extends VcpuState {
     super.close()
   }
 
-  /** Ends the run that is under way, if any, and closes. */
+  /** Ends the run that is under way, if any, and closes. From now on {@link run} rejects. Idempotent. */
   async stop(): Promise<void> {
-    // The loop around run() goes on when the run has ended, before this does, and may have started another.
-    while (this.#running) await this.kick()
+    this.#stopped = true
+    await this.kick()
     this.close()
   }
 
@@ -345,6 +347,8 @@ export class Vcpu extends VcpuState {
   // Made once, so that a run allocates nothing but its promise.
   readonly #start = (resolve: (exit: VcpuExit) => void, reject: (error: unknown) => void): void => {
     this.#checkIdle()
+    // The loop around run() goes on when the run has ended, before stop() does, which must not find another.
+    if (this.#stopped) throw new KvmError('ERR_KVM_VCPU_STOPPED', 'the vCPU has been stopped')
     const counted = takeThread()
     this.#running = true
     this.#resolve = resolve

@@ -91,7 +91,7 @@ export class Vm extends Handle {
   /**
    * Closes the vCPUs and devices made by this object, in the reverse order of their making, then the VM. Idempotent.
    * Host memory behind the slots may be unmapped afterwards.
-   * @throws KvmError ERR_KVM_VCPU_RUNNING where a vCPU is in KVM_RUN: {@link Vcpu.stop} it first. Nothing is closed then.
+   * @throws KvmError ERR_KVM_VCPU_RUNNING where a vCPU is in KVM_RUN: {@link stop} then. Nothing has been closed.
    */
   override close(): void {
     if (this.closed) return
@@ -103,6 +103,17 @@ export class Vm extends Handle {
     for (const child of children) child.close()
     this.#children.clear()
     super.close()
+  }
+
+  /** Stops the vCPUs made by this object, and closes. */
+  async stop(): Promise<void> {
+    const vcpus = [...this.#children].filter((child) => child instanceof Vcpu)
+    await Promise.all(vcpus.map((vcpu) => vcpu.stop()))
+    this.close()
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.stop()
   }
 
   /** As {@link Kvm.checkExtension}, for what differs by VM. */

@@ -103,7 +103,7 @@ describe.skipIf(skipWithoutKvm)('a closed', () => {
       createDevice: () => vm.createDevice(0),
       hasDevice: () => vm.hasDevice(0),
     }
-    check(K.Vm.prototype, calls, [])
+    check(K.Vm.prototype, calls, ['stop'])
   })
 
   test('Vcpu', async () => {
@@ -183,6 +183,7 @@ describe.skipIf(skipWithoutKvm)('a closed', () => {
     await expect(vcpu.run()).rejects.toEqual(EBADF)
     await vcpu.kick()
     await vcpu.stop()
+    await expect(vcpu.run()).rejects.toMatchObject({ code: 'ERR_KVM_VCPU_STOPPED' })
     expect(() => vcpu.immediateExit).toThrow(TypeError)
     expect(() => vcpu.completeExit()).toThrow(TypeError)
     await expect(vcpu.kickRemote()).rejects.toThrow(TypeError)

@@ -127,6 +127,17 @@ describe.skipIf(skipWithoutKvm)('a vCPU in KVM_RUN', () => {
     expect(vm.closed).toBe(true)
   })
 
+  test('is stopped although its loop goes on, and by its VM', async () => {
+    const { vm, vcpu } = realMode(EXIT, { rdx: 0x10n })
+    const loop = runLoop(vcpu, { stopped: false })
+    await turns(20)
+    const ended = expect(loop).rejects.toMatchObject({ code: 'ERR_KVM_VCPU_STOPPED' })
+    await vm.stop()
+    await ended
+    expect([vcpu.closed, vm.closed]).toEqual([true, true])
+    await vm.stop()
+  })
+
   test('one too many for the thread pool is refused, and the others go on', async () => {
     const { vm, memory } = memoryOnly()
     memory.set(SPIN, 0x1000)
