@@ -140,6 +140,20 @@ describe('cmpxchg16b', () => {
     expect(cpu.general).toMatchObject({ rax: 1n, rdx: 7n, rflags: 2n })
   })
 
+  test('loses to another vCPU that writes in between', () => {
+    const { memory } = cpu
+    memory.set64(DATA_PHYSICAL + 32, 1n)
+    memory.set64(DATA_PHYSICAL + 40, 2n)
+    const compareExchange = memory.compareExchange.bind(memory)
+    memory.compareExchange = (address, expected, replacement) => {
+      memory.set64(DATA_PHYSICAL + 32, 9n)
+      return compareExchange(address, expected, replacement)
+    }
+    expect(complete(LOCK_CMPXCHG16B_RSI).kind).toBe('completed')
+    expect(memory.get64(DATA_PHYSICAL + 32)).toBe(9n)
+    expect(cpu.general).toMatchObject({ rax: 9n, rdx: 2n, rflags: 2n })
+  })
+
   test('raises #GP when misaligned', () => {
     cpu.general.rsi = DATA + 8n
     expect(complete(LOCK_CMPXCHG16B_RSI)).toMatchObject({ vector: VECTOR_GP, errorCode: 0 })

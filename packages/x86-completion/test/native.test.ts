@@ -14,6 +14,8 @@ import { SimulatedCpu } from './simulated-cpu.ts'
 /** Cases for each encoding; VMM_FUZZ_RUNS sets it for longer runs. */
 const RUNS = Number(process.env['VMM_FUZZ_RUNS'] ?? 100)
 
+const RETRIES = 3
+
 const missing = whyNoNativeCpu()
 if (missing !== undefined && process.env['CI'] !== undefined) throw new Error(`native comparison: ${missing}`)
 const flags = missing === undefined ? cpuFlags() : new Set<string>()
@@ -45,7 +47,12 @@ describe.skipIf(missing !== undefined)(
         // Prefixes can make another instruction of it.
         if (completion.kind === 'unknown' || NOT_FUZZED.has(completion.mnemonic ?? '')) return
         known++
-        const differences = compareOutcomes(outcome, await native.run(code), hints, native.features)
+        let differences = compareOutcomes(outcome, await native.run(code), hints, features)
+        // A context switch right before the instruction can leave components marked as in use that are not, as the
+        // architecture allows: XSAVE and XGETBV show it. It does not happen twice in a row.
+        for (let again = 0; differences.length > 0 && again < RETRIES; again++) {
+          differences = compareOutcomes(outcome, await native.run(code), hints, features)
+        }
         const bytes = Buffer.from(code.code).toString('hex')
         expect({ bytes, differences }).toEqual({ bytes, differences: [] })
       })

@@ -120,6 +120,30 @@ describe('xsaves and xrstors', () => {
     expect(complete(XRSTORS64_RDI)).toEqual(gp)
   })
 
+  test('aligned components start at a multiple of 64 bytes', () => {
+    const unaligned = { index: 2, size: 72, offset: 576, supervisor: false, aligned: false }
+    const aligned = { index: 5, size: 64, offset: 832, supervisor: false, aligned: true }
+    completer = new InstructionCompleter(cpu, { ...FEATURES, xsaveComponents: [unaligned, aligned] })
+    cpu.xcr0 = 0x27n
+    cpu.msrs.set(MSR_IA32_XSS, 0n)
+    cpu.xsave.fill(0xaa, 832, 832 + 64)
+    cpu.xsave[XSTATE_BV] = 1 << 5
+    complete(XSAVES64_RDI)
+    expect(cpu.memory.get64(DATA_PHYSICAL + EXTENDED + 72)).toBe(0n)
+    expect(cpu.memory.get64(DATA_PHYSICAL + EXTENDED + 128)).toBe(0xaaaa_aaaa_aaaa_aaaan)
+  })
+
+  test.each([
+    ['XCOMP_BV has a component that is not enabled', COMPACTED | X87 | (1n << 9n), 0n, true],
+    ['XSTATE_BV has one that XCOMP_BV lacks', COMPACTED | X87, SSE, true],
+    ['XSTATE_BV lacks one that XCOMP_BV has', COMPACTED | X87 | SSE, X87, false],
+  ])('xrstors checks the header: %s', (_name, xcompBv, xstateBv, isFault) => {
+    cpu.memory.page(DATA_PHYSICAL).fill(0)
+    cpu.memory.set64(DATA_PHYSICAL + XCOMP_BV, xcompBv)
+    cpu.memory.set64(DATA_PHYSICAL + XSTATE_BV, xstateBv)
+    expect(complete(XRSTORS64_RDI)).toEqual(isFault ? gp : done)
+  })
+
   test('components of unknown size are given up', () => {
     cpu.msrs.set(MSR_IA32_XSS, 1n << 15n)
     expect(complete(XSAVES64_RDI)).toMatchObject({ kind: 'unknown', reason: 'xsave-component' })
@@ -174,6 +198,13 @@ describe('fxsave', () => {
 })
 
 describe('FPU instructions', () => {
+  test('ldmxcsr marks SSE as in use, without which KVM would not load MXCSR', () => {
+    new DataView(cpu.memory.page(DATA_PHYSICAL).buffer).setUint32(0, 0x1fa0, true)
+    expect(complete(LDMXCSR_RDI)).toEqual(done)
+    expect(new DataView(cpu.xsave.buffer).getUint32(24, true)).toBe(0x1fa0)
+    expect(BigInt(cpu.xsave[XSTATE_BV] ?? 0)).toBe(SSE)
+  })
+
   test('raise #NM with CR0.TS or CR0.EM, SSE and MMX ones #UD with EM', () => {
     cpu.special.cr0 |= CR0_TS
     expect([FNINIT, LDMXCSR_RDI, EMMS, FXSAVE64_RDI].map((code) => complete(code))).toMatchObject(
