@@ -1,9 +1,12 @@
 /** Each exit that a guest of a few bytes can bring about. */
+import { Mapping, PROT_NONE } from '@vmm/sys-util'
 import { describe, expect, test } from 'vitest'
 import * as K from '../src/index.ts'
 import {
   CODE_ADDRESS,
   capability,
+  closeAfterTest,
+  EXCEPTION_PORT,
   enterProtectedMode,
   expectExit,
   type Guest,
@@ -165,7 +168,6 @@ describe.skipIf(skipWithoutKvm)('memory without a slot', () => {
       0x00, // mov [1], al
       HLT,
     ])
-    const { Mapping } = await import('@vmm/sys-util')
     const rom = new Mapping({ size: 4096 })
     new Uint8Array(rom.view())[0] = 0x99
     const flags = K.KVM_MEM_READONLY
@@ -216,6 +218,25 @@ describe.skipIf(skipWithoutKvm)('the end of a guest', () => {
   })
 })
 
+describe.skipIf(skipWithoutKvm)('memory whose slot has nothing behind it', () => {
+  test.skipIf(capability(K.KVM_CAP_MEMORY_FAULT_INFO) === 0)(
+    'is a memory fault, told before the errno is thrown (needs KVM_CAP_MEMORY_FAULT_INFO)',
+    async ({ skip }) => {
+      const { vm, vcpu } = realMode([...DS_TO_HOLE, 0xa0, 0x10, 0x00, HLT]) // mov al, [0x10]
+      const nothing = closeAfterTest(new Mapping({ size: 4096, prot: PROT_NONE }))
+      vm.setUserMemoryRegion({ slot: 1, guestAddress: HOLE, size: 4096, hostAddress: nothing.address })
+      const exit = await vcpu.run()
+      if (exit.reason === 'mmio-read') skip('this KVM takes it for a device')
+      expect(expectExit(exit, 'memory-fault')).toMatchObject({
+        address: HOLE,
+        size: 4096,
+        flags: 0n,
+        code: 'EFAULT',
+      })
+    },
+  )
+})
+
 describe.skipIf(skipWithoutKvm)('debugging', () => {
   const NOP = 0x90
   const noBreakpoints = { debugreg: Array<bigint>(8).fill(0n) }
@@ -231,6 +252,17 @@ describe.skipIf(skipWithoutKvm)('debugging', () => {
     }
     vcpu.setGuestDebug({ control: 0, arch: noBreakpoints })
     expectExit(await vcpu.run(), 'hlt')
+  })
+
+  test('stops at breakpoints in the code', async ({ skip }) => {
+    const INT3 = 0xcc
+    const { vcpu } = realMode([NOP, INT3, HLT])
+    vcpu.setGuestDebug({ control: K.KVM_GUESTDBG_ENABLE | K.KVM_GUESTDBG_USE_SW_BP, arch: noBreakpoints })
+    const exit = await vcpu.run()
+    // One that interprets: it gives the guest its own breakpoint.
+    if (exit.reason === 'io-out' && exit.port === EXCEPTION_PORT)
+      skip('this KVM does not look for breakpoints')
+    expect(expectExit(exit, 'debug')).toMatchObject({ exception: K.BP_VECTOR, pc: BigInt(CODE_ADDRESS + 1) })
   })
 
   test.skipIf(capability(K.KVM_CAP_GUEST_DEBUG_HW_BPS) === 0)(

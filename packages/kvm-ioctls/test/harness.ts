@@ -111,7 +111,7 @@ export function enterProtectedMode(vcpu: Vcpu): void {
 }
 
 /** Port that guests write when an exception has come that no test wants. */
-const EXCEPTION_PORT = 0xe0
+export const EXCEPTION_PORT = 0xe0
 const EXCEPTION_HANDLER = 0x500
 const VECTORS = 256
 

@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs'
 import { describe, expect, test } from 'vitest'
 import * as K from '../src/index.ts'
 import { closeAfterTest, openKvm, skipWithoutKvm } from './harness.ts'
@@ -30,8 +31,7 @@ describe('opening KVM', () => {
 })
 
 describe.skipIf(skipWithoutKvm)('/dev/kvm', () => {
-  test('opens for this process alone, or for those it executes too', async () => {
-    const { readFileSync } = await import('node:fs')
+  test('opens for this process alone, or for those it executes too', () => {
     const O_CLOEXEC = 0o2000000
     for (const closeOnExec of [true, false]) {
       const kvm = closeAfterTest(K.Kvm.open({ closeOnExec }))

@@ -1,4 +1,5 @@
 /** Guest writes that do not end runs: dirty pages, and writes that are kept back. */
+import { Mapping } from '@vmm/sys-util'
 import { describe, expect, test } from 'vitest'
 import * as K from '../src/index.ts'
 import {
@@ -70,7 +71,6 @@ describe.skipIf(skipWithoutKvm)('the dirty log', () => {
     async () => {
       const { vm, vcpu } = realMode(WRITE_PAGES)
       vm.enableCap(K.KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, { args: [K.KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE] })
-      const { Mapping } = await import('@vmm/sys-util')
       const mapping = closeAfterTest(new Mapping({ size: 64 * PAGE }))
       const region = { slot: 0, guestAddress: 0, size: 0, hostAddress: mapping.address }
       vm.setUserMemoryRegion(region)
@@ -102,7 +102,6 @@ describe.skipIf(RINGS.length === 0)('the dirty ring (needs KVM_CAP_DIRTY_LOG_RIN
       const { kvm } = memoryOnly()
       const vm = closeAfterTest(kvm.createVm())
       vm.enableCap(ring, { args: [RING_SIZE] })
-      const { Mapping } = await import('@vmm/sys-util')
       const mapping = closeAfterTest(new Mapping({ size: 16 * PAGE }))
       vm.setUserMemoryRegion({
         slot: 3,
