@@ -89,7 +89,7 @@ export async function setUp({ guest = true } = {}) {
   checkHost()
   mkdirSync(stamps, { recursive: true })
   const folders = members()
-  const outputs = folders.map((folder) => join(folder, 'dist', 'index.js'))
+  const outputs = folders.map((folder) => join(folder, 'dist'))
   await step(
     'Installing dependencies',
     'dependencies',

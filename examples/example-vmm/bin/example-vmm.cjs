@@ -6,4 +6,4 @@ const { argv, env } = process
 const given = argv.find((word, index) => argv[index - 1] === '--cpus' || word.startsWith('--cpus='))
 const vcpus = Math.ceil(Number(given?.replace('--cpus=', '') ?? 1))
 env.UV_THREADPOOL_SIZE ??= String(4 + (vcpus >= 1 && vcpus <= 1000 ? vcpus : 1))
-require('../dist/index.js')
+require('../dist/index.cjs')

@@ -9,6 +9,49 @@ import type { CpuContext, GeneralRegisters, PhysicalMemory, SpecialRegisters } f
 const XCR0 = 0
 const XCR0_X87 = 1n
 
+/** Guest memory, for a completer. */
+class GuestPhysicalMemory implements PhysicalMemory {
+  readonly #memory: GuestMemory
+
+  constructor(memory: GuestMemory) {
+    this.#memory = memory
+  }
+
+  read(address: number, into: Uint8Array): boolean {
+    return this.#memory.read(address, into) === into.length
+  }
+
+  write(address: number, from: Uint8Array): boolean {
+    if (!this.#memory.checkRange(address, from.length)) return false
+    this.#memory.writeSlice(address, from)
+    return true
+  }
+
+  compareExchange(address: number, expected: Uint8Array, replacement: Uint8Array): boolean {
+    const aligned = address % expected.length === 0
+    if (aligned && expected.length === 8) {
+      const found = this.#memory.atomicCompareExchange64(address, word64(expected), word64(replacement))
+      return found === word64(expected)
+    }
+    if (aligned && expected.length === 4) {
+      const found = this.#memory.atomicCompareExchange32(address, word32(expected), word32(replacement))
+      return found === word32(expected)
+    }
+    // JavaScript has no exchange of 16 bytes, nor of misaligned ones: right while no other vCPU is at the same place.
+    // Guests of hosts that need CMPXCHG16B completed are not told of it (cpuid.ts).
+    const found = new Uint8Array(expected.length)
+    this.#memory.readSlice(address, found)
+    if (found.some((byte, index) => byte !== expected[index])) return false
+    this.#memory.writeSlice(address, replacement)
+    return true
+  }
+}
+
+const word32 = (bytes: Uint8Array): number =>
+  new DataView(bytes.buffer, bytes.byteOffset, bytes.length).getUint32(0, true)
+const word64 = (bytes: Uint8Array): bigint =>
+  new DataView(bytes.buffer, bytes.byteOffset, bytes.length).getBigUint64(0, true)
+
 /** The state of one stopped vCPU. */
 export class KvmCpuContext implements CpuContext {
   readonly memory: PhysicalMemory
@@ -19,10 +62,7 @@ export class KvmCpuContext implements CpuContext {
 
   constructor(vcpu: Vcpu, memory: GuestMemory) {
     this.#vcpu = vcpu
-    this.memory = {
-      read: (address, into) => memory.read(address, into) === into.length,
-      write: (address, from) => memory.checkRange(address, from.length) && memory.write(address, from) > 0,
-    }
+    this.memory = new GuestPhysicalMemory(memory)
   }
 
   getRegisters(): GeneralRegisters {

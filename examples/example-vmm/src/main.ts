@@ -87,7 +87,6 @@ async function main(): Promise<number> {
   }
 }
 
-// No top-level await: the binary loads this with `require`, which is quicker than `import`.
 main().then((status) => {
   // Output first; what may still hold the event loop (a pipe on stdin) does not count any more.
   process.stdout.write('', () => process.exit(status))
