@@ -1,7 +1,7 @@
 /**
  * How a VM ends, told by the exit status; and the terminal as it was.
  */
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
+import { execFileSync } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -13,6 +13,7 @@ import { EM_X86_64, elf64, PT_LOAD } from '../support/elf.ts'
 import { EXAMPLE_VMM, runVmm, runVmmWithReport, startVmm } from '../support/example-vmm.ts'
 import { HALT, jumpTo, outByte, print, SPIN, TRIPLE_FAULT } from '../support/guest-code.ts'
 import { describeWithKvm } from '../support/kvm.ts'
+import { TerminalSession } from '../support/terminal.ts'
 
 const LOAD_ADDRESS = 0x100_0000
 /** Where no memory and no device is. */
@@ -107,23 +108,6 @@ describeWithKvm('example-vmm ends', () => {
   })
 })
 
-/** A shell command on a terminal of its own. */
-function onTerminal(command: string): {
-  child: ChildProcess
-  output: () => string
-  ended: Promise<number | null>
-} {
-  const child = spawn('script', ['--quiet', '--return', '--flush', '--command', command, '/dev/null'], {
-    stdio: ['pipe', 'pipe', 'ignore'],
-  })
-  let output = ''
-  child.stdout?.on('data', (data: Buffer) => {
-    output += data.toString('latin1')
-  })
-  const ended = new Promise<number | null>((resolve) => child.on('close', resolve))
-  return { child, output: () => output, ended }
-}
-
 /** A report, once it is written. */
 function readReport(path: string): Report | undefined {
   const text = readFileSync(path, 'utf8')
@@ -138,10 +122,6 @@ async function untilDefined<T>(look: () => T | undefined): Promise<T> {
   }
 }
 
-async function until(condition: () => boolean): Promise<void> {
-  while (!condition()) await sleep(20)
-}
-
 describeWithKvm('example-vmm on a terminal', () => {
   beforeAll(() => {
     folder = mkdtempSync(join(tmpdir(), 'vmm-terminal-'))
@@ -151,46 +131,46 @@ describeWithKvm('example-vmm on a terminal', () => {
   /** Runs a halting guest between two looks at the terminal's settings. */
   function start(name: string) {
     const vmm = `exec ${process.execPath} ${EXAMPLE_VMM} ${run(name, HALT).join(' ')}`
-    const before = `stty -g > ${file(`${name}.before`)}`
-    const after = `stty -g > ${file(`${name}.after`)}`
-    const terminal = onTerminal(
-      `${before}; (echo $BASHPID > ${file(`${name}.pid`)}; ${vmm}); s=$?; ${after}; exit $s`,
+    const [before, after, pid] = ['before', 'after', 'pid'].map((suffix) => file(`${name}.${suffix}`))
+    const session = new TerminalSession(
+      `stty -g > ${before}; (echo $BASHPID > ${pid}; ${vmm}); s=$?; stty -g > ${after}; exit $s`,
     )
     return {
-      ...terminal,
-      pid: () => Number(readFileSync(file(`${name}.pid`), 'utf8')),
-      settings: (when: string) => readFileSync(file(`${name}.${when}`), 'utf8'),
+      session,
+      pid: () => Number(readFileSync(String(pid), 'utf8')),
+      settings: (when: 'before' | 'after') => readFileSync(file(`${name}.${when}`), 'utf8'),
     }
   }
 
   test('ends with 0 at Ctrl-A x and restores the terminal; other keys are the guest’s', async () => {
-    const terminal = start('keys')
-    await until(() => terminal.output().includes('keys up'))
-    terminal.child.stdin?.write('\x03\x01h')
-    await until(() => terminal.output().includes('Ctrl-A x  end the VM'))
-    terminal.child.stdin?.write('\x01\x01\x01')
+    const { session, settings } = start('keys')
+    await session.until('keys up')
+    session.type('\x03\x01h')
+    await session.until('Ctrl-A x  end the VM')
+    session.type('\x01\x01\x01')
+    // Ctrl-A and x may come apart.
     await sleep(100)
-    terminal.child.stdin?.write('x')
-    expect(await terminal.ended).toBe(0)
-    expect(terminal.settings('after')).toBe(terminal.settings('before'))
+    session.type('x')
+    expect(await session.ended).toBe(0)
+    expect(settings('after')).toBe(settings('before'))
   })
 
   for (const [signal, number] of Object.entries(SIGNALS)) {
     test(`restores the terminal at ${signal}`, async () => {
-      const terminal = start(signal)
-      await until(() => terminal.output().includes(`${signal} up`))
-      process.kill(terminal.pid(), signal)
-      expect(await terminal.ended).toBe(128 + number)
-      expect(terminal.settings('after')).toBe(terminal.settings('before'))
+      const { session, pid, settings } = start(signal)
+      await session.until(`${signal} up`)
+      process.kill(pid(), signal)
+      expect(await session.ended).toBe(128 + number)
+      expect(settings('after')).toBe(settings('before'))
     })
   }
 
   test('ends when the terminal is closed', async () => {
-    const terminal = start('closed')
-    await until(() => terminal.output().includes('closed up'))
-    const pid = terminal.pid()
-    terminal.child.kill('SIGKILL')
-    await until(() => !isAlive(pid))
+    const { session, pid } = start('closed')
+    await session.until('closed up')
+    const vmm = pid()
+    session.child.kill('SIGKILL')
+    while (isAlive(vmm)) await sleep(20)
   })
 })
 
