@@ -1,0 +1,59 @@
+/**
+ * What a compiler and a linter say of the whole tree, and the order of its layers.
+ */
+import { execFile } from 'node:child_process'
+import { readdirSync, readFileSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
+import { expect, test } from 'vitest'
+
+const root = fileURLToPath(new URL('../..', import.meta.url))
+
+/** What a tool of the workspace prints, where it complains; else nothing. */
+async function complaints(tool: string, ...args: string[]): Promise<string> {
+  try {
+    await promisify(execFile)(`${root}/node_modules/.bin/${tool}`, args, { cwd: root })
+    return ''
+  } catch (error) {
+    const { stdout, stderr } = error as { stdout?: string; stderr?: string }
+    return `${stdout ?? error}${stderr ?? ''}`
+  }
+}
+
+test('types are right', async () => {
+  expect(await complaints('tsc', '--noEmit')).toBe('')
+})
+
+test('style is kept', async () => {
+  expect(await complaints('biome', 'check', '.')).toBe('')
+})
+
+/** What a package may depend on: those below it. Each stands alone but for these. */
+const LAYERS: Readonly<Record<string, readonly string[]>> = {
+  '@vmm/sys-util': [],
+  '@vmm/vm-memory': ['@vmm/sys-util'],
+  '@vmm/virtio-queue': [],
+  '@vmm/linux-loader': [],
+  '@vmm/x86-completion': [],
+  '@vmm/kvm-ioctls': ['@vmm/sys-util'],
+  '@vmm/event-manager': ['@vmm/sys-util'],
+  '@vmm/devices': ['@vmm/virtio-queue', '@vmm/event-manager', '@vmm/vm-memory'],
+}
+
+for (const folder of readdirSync(`${root}/packages`)) {
+  const manifest = JSON.parse(readFileSync(`${root}/packages/${folder}/package.json`, 'utf8'))
+  test(`${manifest.name} depends on layers below it alone`, () => {
+    const { dependencies = {}, peerDependencies = {} } = manifest
+    const siblings = Object.keys({ ...dependencies, ...peerDependencies }).filter((name) =>
+      name.startsWith('@vmm/'),
+    )
+    expect(LAYERS).toHaveProperty([manifest.name])
+    expect(LAYERS[manifest.name]).toEqual(expect.arrayContaining(siblings))
+  })
+
+  test(`only @vmm/sys-util loads koffi: ${manifest.name}`, () => {
+    const { dependencies = {}, peerDependencies = {}, optionalDependencies = {} } = manifest
+    const loads = 'koffi' in { ...dependencies, ...peerDependencies, ...optionalDependencies }
+    expect(loads).toBe(manifest.name === '@vmm/sys-util')
+  })
+}
