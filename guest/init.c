@@ -154,29 +154,46 @@ static void hello(const char *unused)
 	say("init: reached user space");
 }
 
-static void report(const char *unused)
+/* The CPUs that are online, as the kernel's bit mask of them. */
+struct cpu_set {
+	uint64_t words[64];
+	long bits;
+};
+
+static int has_cpu(const struct cpu_set *set, long cpu)
 {
-	uint64_t cpus[16] = { 0 };
-	struct __kernel_timespec now;
-	struct sysinfo info;
-	long bytes, count = 0;
+	return set->words[cpu / 64] >> (cpu % 64) & 1;
+}
 
-	(void)unused;
-	bytes = call(sched_getaffinity, 0, sizeof(cpus), cpus, 0);
-	for (long i = 0; i < bytes * 8; i++)
-		count += cpus[i / 64] >> (i % 64) & 1;
-	call(clock_gettime, 7 /* CLOCK_BOOTTIME */, &now, 0, 0);
-	call(sysinfo, &info, 0, 0, 0);
+static void report_cpus(struct cpu_set *online)
+{
+	long count = 0;
 
-	put("init: cpus ");
+	online->bits = 8 * call(sched_getaffinity, 0, sizeof(online->words), online->words, 0);
+	for (long cpu = 0; cpu < online->bits; cpu++)
+		count += has_cpu(online, cpu);
+	put("init: cpus: ");
 	put_number(count, 1);
 	end_line();
-	put("init: uptime ");
+}
+
+static void report(const char *unused)
+{
+	struct cpu_set online;
+	struct __kernel_timespec now;
+	struct sysinfo info;
+
+	(void)unused;
+	report_cpus(&online);
+	call(clock_gettime, CLOCK_BOOTTIME, &now, 0, 0);
+	call(sysinfo, &info, 0, 0, 0);
+
+	put("init: uptime: ");
 	put_number(now.tv_sec, 1);
 	put(".");
 	put_number(now.tv_nsec / 1000000, 3);
 	say(" s");
-	put("init: memory ");
+	put("init: memory: ");
 	put_number(info.totalram * info.mem_unit >> 10, 1);
 	say(" KiB");
 }
@@ -184,24 +201,24 @@ static void report(const char *unused)
 /* Moves to every CPU in turn, and says where it then finds itself. */
 static void smp(const char *unused)
 {
-	uint64_t online[16] = { 0 };
-	long bytes = call(sched_getaffinity, 0, sizeof(online), online, 0);
+	struct cpu_set online;
 
 	(void)unused;
-	for (long i = 0; i < bytes * 8; i++) {
-		uint64_t one[16] = { 0 };
-		uint32_t cpu = ~0u;
+	report_cpus(&online);
+	for (long cpu = 0; cpu < online.bits; cpu++) {
+		uint64_t target[64] = { 0 };
+		uint32_t found = ~0u;
 
-		if (!(online[i / 64] >> (i % 64) & 1))
+		if (!has_cpu(&online, cpu))
 			continue;
-		one[i / 64] = 1ull << (i % 64);
-		call(sched_setaffinity, 0, sizeof(one), one, 0);
-		call(getcpu, &cpu, 0, 0, 0);
+		target[cpu / 64] = 1ull << (cpu % 64);
+		call(sched_setaffinity, 0, sizeof(target), target, 0);
+		call(getcpu, &found, 0, 0, 0);
 		put("init: runs on cpu ");
-		put_number(cpu, 1);
+		put_number(found, 1);
 		end_line();
 	}
-	call(sched_setaffinity, 0, sizeof(online), online, 0);
+	call(sched_setaffinity, 0, sizeof(online.words), online.words, 0);
 }
 
 /* Answers each line of console input, until the line is `quit`. */
