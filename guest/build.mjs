@@ -360,7 +360,8 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
   try {
     await buildGuest()
   } catch (error) {
-    if (!(error instanceof GuestBuildError)) throw error
+    const isToldByItsMessage = error instanceof GuestBuildError || error.syscall !== undefined
+    if (!isToldByItsMessage) throw error
     process.stderr.write(`${error.message}\n`)
     process.exitCode = 1
   }

@@ -9,7 +9,7 @@
  * the signals by which busybox's poweroff, reboot and halt ask for the end.
  *
  * No libc: the whole file is unpacked and loaded by a kernel that an interpreter may be running,
- * where every page costs a millisecond. So: raw system calls, static, one loadable segment.
+ * where every page costs a millisecond. So: raw system calls, static, no more than two pages.
  */
 #include <asm/signal.h>
 #include <asm/unistd.h>
