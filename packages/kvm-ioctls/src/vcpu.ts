@@ -59,6 +59,7 @@ export interface VcpuOptions {
 export class Vcpu extends VcpuState {
   readonly #descriptor: VcpuDescriptor
   readonly #kickSignal: number
+  #signalMask: bigint | undefined
   readonly #mapping: Mapping
   readonly #page: DataView<ArrayBuffer>
   readonly #pageBytes: Uint8Array<ArrayBuffer>
@@ -79,6 +80,7 @@ export class Vcpu extends VcpuState {
     super(descriptor.fd, owned, descriptor.xsaveSize)
     this.#descriptor = descriptor
     this.#kickSignal = options.kickSignal ?? DEFAULT_KICK_SIGNAL
+    this.#signalMask = kickSignalMask(this.#kickSignal)
     this.#mapping = new Mapping({ size: descriptor.mmapSize, fd: descriptor.fd, flags: MAP_SHARED })
     this.#page = new DataView(this.#mapping.view())
     this.#pageBytes = new Uint8Array(this.#page.buffer)
@@ -91,7 +93,7 @@ export class Vcpu extends VcpuState {
     try {
       const vcpu = new Vcpu(descriptor, true, options)
       prepareKickSignal(vcpu.#kickSignal)
-      vcpu.setSignalMask(kickSignalMask(vcpu.#kickSignal))
+      vcpu.setSignalMask(vcpu.#signalMask)
       return vcpu
     } catch (error) {
       closeFd(descriptor.fd)
@@ -200,7 +202,7 @@ export class Vcpu extends VcpuState {
     Atomics.store(this.#pageBytes, IMMEDIATE_EXIT, 1)
     let retryMs = FIRST_RETRY_MS
     while (!this.closed && Atomics.load(this.#pageBytes, IMMEDIATE_EXIT) !== 0) {
-      signalRunners(this.fd, this.#kickSignal)
+      signalRunners(this.fd, this.#kickSignal, this.#signalMask)
       await sleep(retryMs, undefined, { signal })
       retryMs = Math.min(2 * retryMs, LAST_RETRY_MS)
     }
@@ -208,17 +210,19 @@ export class Vcpu extends VcpuState {
 
   /**
    * Says which signals are blocked during runs, instead of the mask that kicks need: all but {@link VcpuOptions.kickSignal}.
-   * @param mask bit n-1 for signal n; undefined for the thread's own mask. Kicks work as long as it leaves their signal.
+   * @param mask bit n-1 for signal n; undefined for the thread's own mask. Kicks work as long as it lets their signal
+   *   through, and as long as no other object for this vCPU relies on another mask.
    */
   setSignalMask(mask: bigint | undefined): void {
     if (mask === undefined) {
       request(this, 'KVM_SET_SIGNAL_MASK', 0)
-      return
+    } else {
+      const argument = new DataView(new ArrayBuffer(kvm_signal_mask.size + SIGSET_SIZE))
+      kvm_signal_mask.set(argument, 0, { len: SIGSET_SIZE }, 'signal mask')
+      argument.setBigUint64(kvm_signal_mask.size, mask, true)
+      request(this, 'KVM_SET_SIGNAL_MASK', argument)
     }
-    const argument = new DataView(new ArrayBuffer(kvm_signal_mask.size + SIGSET_SIZE))
-    kvm_signal_mask.set(argument, 0, { len: SIGSET_SIZE }, 'signal mask')
-    argument.setBigUint64(kvm_signal_mask.size, mask, true)
-    request(this, 'KVM_SET_SIGNAL_MASK', argument)
+    this.#signalMask = mask
   }
 
   // The run page
@@ -424,7 +428,7 @@ export class Vcpu extends VcpuState {
   }
 
   #signal(retryMs: number): void {
-    signalRunners(this.fd, this.#kickSignal)
+    signalRunners(this.fd, this.#kickSignal, this.#signalMask)
     this.#kickTimer = setTimeout(() => this.#signal(Math.min(2 * retryMs, LAST_RETRY_MS)), retryMs)
   }
 }

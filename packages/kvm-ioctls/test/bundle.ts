@@ -9,17 +9,26 @@ import { afterAll } from 'vitest'
 
 const PACKAGE = join(import.meta.dirname, '..')
 
-/** Builds this package and sys-util into one module that lasts as long as the test file; koffi stays outside. */
-export async function bundle(): Promise<string> {
-  const outDir = mkdtempSync(join(PACKAGE, 'node_modules', 'test-'))
-  afterAll(() => rmSync(outDir, { recursive: true, force: true }))
+/** A directory below the package, which lasts as long as the test file. */
+export function workDirectory(): string {
+  const directory = mkdtempSync(join(PACKAGE, 'node_modules', 'test-'))
+  afterAll(() => rmSync(directory, { recursive: true, force: true }))
+  return directory
+}
+
+/**
+ * Builds a module, with this package and sys-util inside and koffi outside, and gives its URL.
+ * @param entry default this package
+ */
+export async function bundle(entry: string = join(PACKAGE, 'src', 'index.ts')): Promise<string> {
+  const outDir = workDirectory()
   await build({
-    entry: { index: join(PACKAGE, 'src', 'index.ts') },
+    entry: { index: entry },
     outDir,
     config: false,
     format: 'esm',
     target: 'node20',
-    noExternal: ['@vmm/sys-util'],
+    noExternal: [/^@vmm\//],
     external: ['koffi'],
     esbuildOptions: (options) => {
       options.conditions = ['@vmm/source']

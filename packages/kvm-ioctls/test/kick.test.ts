@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs'
 import { describe, expect, test } from 'vitest'
 import { KvmError, type Vcpu } from '../src/index.ts'
 import { closeAfterTest, enterRealMode, expectExit, memoryOnly, realMode, skipWithoutKvm } from './harness.ts'
@@ -97,6 +98,30 @@ describe.skipIf(skipWithoutKvm)('a kick', () => {
     expectExit(await run, 'interrupted')
   })
 
+  test('leaves no signal behind, not on the threads that the kernel makes for a VM either', async () => {
+    const { vcpu } = realMode(SPIN)
+    for (let count = 0; count < KICKS; count++) {
+      const run = vcpu.run()
+      await turns(count % 5)
+      await vcpu.kick()
+      expectExit(await run, 'interrupted')
+    }
+    const queued = /^SigQ:\s*(\d+)\//m.exec(readFileSync('/proc/self/status', 'latin1'))?.[1]
+    // Of this user, whose other processes may have some too.
+    expect(Number(queued)).toBeLessThan(KICKS / 2)
+  })
+
+  test.each([undefined, 0n])('works with the signal mask %s', async (mask) => {
+    const { vcpu } = realMode(SPIN)
+    vcpu.setSignalMask(mask)
+    for (let count = 0; count < KICKS / 5; count++) {
+      const run = vcpu.run()
+      await turns(count % 7)
+      await vcpu.kick()
+      expectExit(await run, 'interrupted')
+    }
+  })
+
   test('works with another signal', async () => {
     const { vm, memory } = memoryOnly()
     memory.set(SPIN, 0x1000)
@@ -139,11 +164,12 @@ describe.skipIf(skipWithoutKvm)('a vCPU in KVM_RUN', () => {
   })
 
   test('one too many for the thread pool is refused, and the others go on', async () => {
-    const { vm, memory } = memoryOnly()
-    memory.set(SPIN, 0x1000)
+    const { vm } = memoryOnly()
+    vm.createIrqchip()
+    vm.createVcpu(0)
     const size = Number(process.env['UV_THREADPOOL_SIZE'] ?? 4)
-    const vcpus = Array.from({ length: size + 1 }, (_, id) => closeAfterTest(vm.createVcpu(id)))
-    for (const vcpu of vcpus) enterRealMode(vcpu)
+    // All but the first wait for INIT.
+    const vcpus = Array.from({ length: size + 1 }, (_, index) => vm.createVcpu(index + 1))
     const runs = vcpus.slice(0, size).map((vcpu) => vcpu.run())
     const last = vcpus.at(-1) as Vcpu
     await expect(last.run()).rejects.toMatchObject({

@@ -1,3 +1,4 @@
+import { readdirSync } from 'node:fs'
 import { EventFd, Mapping } from '@vmm/sys-util'
 import { describe, expect, test } from 'vitest'
 import * as K from '../src/index.ts'
@@ -346,8 +347,10 @@ describe.skipIf(skipWithoutKvm)('children', () => {
 
   test('are not left open when they cannot be made', () => {
     const vm = newVm()
+    const before = readdirSync('/proc/self/fd').length
     expect(() => vm.createVcpu(0, { kickSignal: 9 })).toThrow(error('EINVAL'))
     expect(() => vm.createVcpu(0)).toThrow(error('EEXIST'))
+    expect(readdirSync('/proc/self/fd').length).toBe(before)
   })
 
   test('are devices too, with attributes', () => {

@@ -45,7 +45,15 @@ export {
   PROT_WRITE,
   VIEW_SIZE_MAX,
 } from './mmap.ts'
-export { installNoopHandler, SIGRTMAX, SIGRTMIN, signalThread, threadIds, threadSyscall } from './signal.ts'
+export {
+  installNoopHandler,
+  SIGRTMAX,
+  SIGRTMIN,
+  signalThread,
+  threadBlockedSignals,
+  threadIds,
+  threadSyscall,
+} from './signal.ts'
 export type { ReceivedMessage } from './socket.ts'
 export { createSocketPair, receiveWithFds, SCM_MAX_FD, sendWithFds } from './socket.ts'
 export { RawTerminal } from './terminal.ts'

@@ -50,6 +50,20 @@ export function threadSyscall(tid: number): string {
 }
 
 /**
+ * The signals that a thread blocks now, bit n-1 for signal n; undefined for a thread that has gone. SIGKILL and SIGSTOP
+ * are never among them.
+ */
+export function threadBlockedSignals(tid: number): bigint | undefined {
+  try {
+    const [, mask] =
+      /^SigBlk:\s*([0-9a-f]+)$/m.exec(readFileSync(`/proc/self/task/${tid}/status`, 'latin1')) ?? []
+    return mask === undefined ? undefined : BigInt(`0x${mask}`)
+  } catch {
+    return undefined
+  }
+}
+
+/**
  * Sends a real-time signal to one thread of this process. Without a handler it would end the process: see
  * {@link installNoopHandler}.
  * @param number {@link SIGRTMIN} to {@link SIGRTMAX}
