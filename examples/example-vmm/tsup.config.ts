@@ -8,7 +8,10 @@ export default defineConfig({
   target: 'node20',
   noExternal: [/^@vmm\/(?!linux-loader)/, 'commander'],
   external: ['koffi'],
-  minifySyntax: true,
+  esbuildOptions(options) {
+    options.minifySyntax = true
+    options.minifyWhitespace = true
+  },
   clean: true,
   sourcemap: true,
 })
