@@ -10,8 +10,10 @@
  * - `ERR_BUS_RANGE_INVALID`: a range that is empty, no integer, or leaves the address space
  * - `ERR_BUS_RANGE_OVERLAP`: a range that shares an address with one already there
  * - `ERR_BUS_RANGE_UNKNOWN`: no range starts at the address to be deregistered
+ * - `ERR_DEVICE_BUSY`: a device whose state is asked for has work under way
  * - `ERR_DEVICE_FAILED`: a device's read or write threw; `cause` is what it threw
  * - `ERR_DEVICE_OPTION`: a device was given an option outside its range
+ * - `ERR_DEVICE_SLOTS`: there is no place left for a device
  * - `ERR_DEVICE_STATE`: a saved state that no device of this kind can have produced
  */
 export type DevicesErrorCode =
@@ -19,8 +21,10 @@ export type DevicesErrorCode =
   | 'ERR_BUS_RANGE_INVALID'
   | 'ERR_BUS_RANGE_OVERLAP'
   | 'ERR_BUS_RANGE_UNKNOWN'
+  | 'ERR_DEVICE_BUSY'
   | 'ERR_DEVICE_FAILED'
   | 'ERR_DEVICE_OPTION'
+  | 'ERR_DEVICE_SLOTS'
   | 'ERR_DEVICE_STATE'
 
 /** What a {@link DevicesError} can say beside its message. */

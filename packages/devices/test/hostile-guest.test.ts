@@ -38,7 +38,10 @@ const hostAction = fc.record({
   host: fc.constantFrom('type', 'break', 'lines', 'time', 'ctrlAltDel'),
   amount: fc.nat(10_000),
 })
-const script = fc.array(fc.oneof({ weight: 9, arbitrary: access }, hostAction), { maxLength: 400 })
+const script = fc.array(fc.oneof({ weight: 9, arbitrary: access }, hostAction), {
+  maxLength: 400,
+  size: 'max',
+})
 
 function createMachine() {
   const time = new ManualTime(Date.UTC(2026, 10, 21))
@@ -111,7 +114,7 @@ describe('a hostile guest', () => {
 
   it('gets the same registers as ISA would give it: each device byte by byte', () => {
     fc.assert(
-      fc.property(fc.array(access, { maxLength: 60 }), (accesses) => {
+      fc.property(fc.array(access, { maxLength: 60, size: 'max' }), (accesses) => {
         const wide = createMachine()
         const narrow = createMachine()
         const data = new DataView(new ArrayBuffer(MAX_ACCESS_BYTES))

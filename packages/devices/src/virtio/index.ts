@@ -1,0 +1,48 @@
+/**
+ * `@vmm/devices/virtio`: virtio devices and the transport that they sit behind (virtio 1.2). Pure TypeScript over the
+ * queues of `@vmm/virtio-queue`.
+ * @packageDocumentation
+ */
+
+// The device model
+
+export type { VirtioTransportOptions } from './core.ts'
+export type { SharedMemoryRegion, VirtioDevice, VirtioFault, VirtioTransport } from './device.ts'
+export type { VirtioCounters, VirtioEvents } from './events.ts'
+export type { QueueFeatureOptions } from './features.ts'
+export { BUSY, type ChainHandler, IN_FLIGHT, QueueRunner } from './queue-runner.ts'
+export {
+  featureBit,
+  VIRTIO_CONFIG_S_ACKNOWLEDGE,
+  VIRTIO_CONFIG_S_DRIVER,
+  VIRTIO_CONFIG_S_DRIVER_OK,
+  VIRTIO_CONFIG_S_FAILED,
+  VIRTIO_CONFIG_S_FEATURES_OK,
+  VIRTIO_CONFIG_S_NEEDS_RESET,
+  VIRTIO_F_VERSION_1,
+  VIRTIO_ID_BLOCK,
+  VIRTIO_ID_NET,
+  VIRTIO_ID_RNG,
+} from './spec.ts'
+export type { FeatureWords, VirtioCoreState } from './state.ts'
+
+// virtio-mmio
+
+export { VIRTIO_MMIO_SIZE } from './mmio/registers.ts'
+export {
+  type MmioSlot,
+  MmioSlots,
+  type MmioSlotsOptions,
+  VIRTIO_MMIO_BASE,
+  VIRTIO_MMIO_GSIS,
+} from './mmio/slots.ts'
+export {
+  type MmioDoorbell,
+  MmioTransport,
+  type MmioTransportOptions,
+  type MmioTransportState,
+} from './mmio/transport.ts'
+
+// Entropy
+
+export { CRYPTO_RANDOM, type RandomSource, RNG_BYTES_MAX, Rng, type RngOptions } from './rng/rng.ts'

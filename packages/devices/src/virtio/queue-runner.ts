@@ -1,0 +1,124 @@
+/**
+ * The loop of a device over one of its queues: takes chains, gives them to the device, returns them, and notifies, such
+ * that no notification of either side is lost and no driver can keep the host's thread.
+ */
+import type { DescriptorChain, Virtqueue } from '@vmm/virtio-queue'
+import { ChainPool, faultOf, POP_BUFFER_ADDRESS, POP_EMPTY, POP_OK } from '@vmm/virtio-queue'
+import type { VirtioTransport } from './device.ts'
+
+/** What {@link ChainHandler.serve} returns for a chain that it keeps, to be returned later. */
+export const IN_FLIGHT = -1
+/** What {@link ChainHandler.serve} returns for a chain that it cannot take now: the queue waits for `run`. */
+export const BUSY = -2
+
+/** What a device does with chains. */
+export interface ChainHandler {
+  /**
+   * Serves a chain. One part of it may be outside guest memory (a segment that is `UNMAPPED`).
+   * @param chain whose it is until it is returned
+   * @param runner that `complete` is to be called on, with `queue`, when this returns {@link IN_FLIGHT}
+   * @returns bytes that were written, from the first writable byte on; or {@link IN_FLIGHT}; or {@link BUSY}
+   */
+  serve(chain: DescriptorChain, runner: QueueRunner, queue: Virtqueue): number
+}
+
+/** The runner of one queue, for the device's life: across resets. */
+export class QueueRunner {
+  /** Of the queue. */
+  readonly index: number
+  readonly #transport: VirtioTransport
+  readonly #handler: ChainHandler
+  readonly #batch: number
+  readonly #pool = new ChainPool()
+  readonly #later: () => void = () => {
+    this.#deferred = false
+    this.run()
+  }
+  #deferred = false
+  #running = false
+
+  /** @param batch the most chains to take in one turn of the event loop */
+  constructor(transport: VirtioTransport, index: number, handler: ChainHandler, batch: number) {
+    this.#transport = transport
+    this.index = index
+    this.#handler = handler
+    this.#batch = batch
+  }
+
+  /** Serves what is there, up to a batch; what is left is served in a later turn. Call it upon a notification. */
+  run(): void {
+    const queue = this.#transport.queue(this.index)
+    if (queue === undefined || this.#deferred || this.#running) return
+    this.#running = true
+    try {
+      this.#serve(queue)
+    } finally {
+      this.#running = false
+    }
+  }
+
+  /**
+   * Returns a chain that was in flight. The driver sees it, and may be notified, with the next {@link flush}.
+   * @param queue that it was taken from; the chain is dropped where that was reset
+   * @param length bytes that were written
+   */
+  complete(chain: DescriptorChain, queue: Virtqueue, length: number): void {
+    queue.pushUsed(chain, length)
+    this.#pool.give(chain)
+  }
+
+  /** Whether a chain that was taken from `queue` can still be written to: the queue was not reset meanwhile. */
+  isCurrent(queue: Virtqueue): boolean {
+    return this.#transport.queue(this.index) === queue
+  }
+
+  /** Shows the driver what was completed. */
+  flush(): void {
+    const queue = this.#transport.queue(this.index)
+    if (queue === undefined) return
+    queue.publishUsed()
+    if (queue.needsNotification()) this.#transport.interruptQueue(this.index)
+  }
+
+  #serve(queue: Virtqueue): void {
+    let left = this.#batch
+    do {
+      queue.disableNotification()
+      while (left > 0 && this.#transport.running) {
+        const chain = this.#pool.take()
+        const result = queue.pop(chain)
+        if (result === POP_EMPTY) {
+          this.#pool.give(chain)
+          break
+        }
+        left -= 1
+        if (result !== POP_OK) {
+          const fault = faultOf(result)
+          if (fault !== undefined) this.#transport.fault(fault, this.index)
+          if (result !== POP_BUFFER_ADDRESS) {
+            queue.pushUsed(chain)
+            this.#pool.give(chain)
+            continue
+          }
+        }
+        const length = this.#handler.serve(chain, this, queue)
+        if (length >= 0) {
+          queue.pushUsed(chain, length)
+          this.#pool.give(chain)
+        } else if (length === BUSY) {
+          queue.unpop(chain)
+          this.#pool.give(chain)
+          this.flush()
+          return
+        }
+      }
+      this.flush()
+      if (!this.#transport.running) return
+      if (left === 0) {
+        this.#deferred = true
+        this.#transport.defer(this.#later)
+        return
+      }
+    } while (queue.enableNotification())
+  }
+}
