@@ -6,7 +6,7 @@
  */
 
 import { parseBzImage } from './bzimage.ts'
-import { type Compression, decompressPayload } from './decompress/decompress.ts'
+import type { Compression } from './decompress/decompress.ts'
 import { type Image, imageSource } from './image-source.ts'
 import { LoaderError } from './loader-error.ts'
 import type { SetupHeader } from './setup-header.ts'
@@ -49,6 +49,8 @@ export const unpackBzImage = async (
       { payloadOffset, payloadLength, size },
     )
   const payload = source.read(offset + payloadOffset, payloadLength)
+  // What most kernels do not need should not cost every start: it brings node:zlib.
+  const { decompressPayload } = await import('./decompress/decompress.ts')
   const { compression, bytes } = await decompressPayload(
     payload,
     Math.min(options.maxSize ?? MAX_SIZE, MAX_SIZE),
