@@ -33,30 +33,102 @@ export function kickSignalMask(signal: number): bigint {
 /** SIGKILL and SIGSTOP, which nobody blocks. */
 const UNBLOCKABLE = (1n << 8n) | (1n << 18n)
 
+/** A vCPU whose run is to be ended. */
+export interface KickTarget {
+  /** The vCPU's descriptor. */
+  readonly fd: number
+  /** The signal that its runs let through. */
+  readonly signal: number
+  /** The signal mask of its runs; undefined where they have the thread's own. */
+  readonly mask: bigint | undefined
+}
+
+const KVM_RUN_SYSCALL = new RegExp(`^${SYS_IOCTL} 0x([0-9a-f]+) 0x${KVM_RUN.toString(16)} `)
+
+/** Whether a thread that blocks these signals may be in a run of the target: it would hear its signal. */
+function mayRun(blocked: bigint, { signal, mask }: KickTarget): boolean {
+  if ((blocked & (1n << BigInt(signal - 1))) !== 0n) return false
+  return mask === undefined || (blocked | UNBLOCKABLE) === (mask | UNBLOCKABLE)
+}
+
 /**
- * Sends the signal to the thread that waits in KVM_RUN of this descriptor. Where none does, to all that are in KVM_RUN and
- * on a CPU, of which the kernel does not tell the descriptor.
+ * Sends each target's signal to the thread that waits in KVM_RUN of its descriptor. Where none does, to all that are in
+ * KVM_RUN and on a CPU, of which the kernel does not tell the descriptor. However many the targets, the threads are
+ * looked at once.
  *
  * A thread with another signal mask than KVM_RUN's is not in the guest: it has yet to look at `immediate_exit`, or it is
  * one of the kernel's own for a VM. Those show up as threads of this process with the system call that made them,
  * KVM_RUN; signals to them would pile up until the kernel takes no more.
- *
- * @param mask the signal mask of runs; undefined where they have the thread's own
  */
-export function signalRunners(fd: number, signal: number, mask: bigint | undefined): void {
-  const bit = 1n << BigInt(signal - 1)
-  const waiting = `${SYS_IOCTL} 0x${fd.toString(16)} 0x${KVM_RUN.toString(16)} `
-  const candidates: number[] = []
+export function signalRunners(targets: Iterable<KickTarget>): void {
+  const unseen = new Map<number, KickTarget>()
+  for (const target of targets) unseen.set(target.fd, target)
+  const onCpu: { readonly tid: number; readonly blocked: bigint }[] = []
   for (const tid of threadIds()) {
-    const blocked = threadBlockedSignals(tid)
-    if (blocked === undefined || (blocked & bit) !== 0n) continue
-    if (mask !== undefined && (blocked | UNBLOCKABLE) !== (mask | UNBLOCKABLE)) continue
     const state = threadSyscall(tid)
-    if (state.startsWith(waiting)) {
-      signalThread(tid, signal)
-      return
+    const fd = KVM_RUN_SYSCALL.exec(state)?.[1]
+    const waiting = fd === undefined ? undefined : unseen.get(Number.parseInt(fd, 16))
+    if (waiting === undefined && !state.startsWith('running') && state !== '') continue
+    const blocked = threadBlockedSignals(tid)
+    if (blocked === undefined) continue
+    if (waiting === undefined) onCpu.push({ tid, blocked })
+    else if (mayRun(blocked, waiting)) {
+      unseen.delete(waiting.fd)
+      signalThread(tid, waiting.signal)
     }
-    if (state.startsWith('running') || state === '') candidates.push(tid)
   }
-  for (const tid of candidates) signalThread(tid, signal)
+  for (const { tid, blocked } of onCpu) {
+    const signals = [...unseen.values()]
+      .filter((target) => mayRun(blocked, target))
+      .map(({ signal }) => signal)
+    for (const signal of new Set(signals)) signalThread(tid, signal)
+  }
 }
+
+const FIRST_RETRY_MS = 1
+const LAST_RETRY_MS = 64
+
+/** The waits between signals to a run that has not ended yet, in milliseconds: ever longer. */
+export function* retryDelays(): Generator<number, never, undefined> {
+  let delay = FIRST_RETRY_MS
+  for (;;) {
+    yield delay
+    delay = Math.min(2 * delay, LAST_RETRY_MS)
+  }
+}
+
+/** The kicks under way in this thread of JavaScript: all are signalled together, and again until their runs have ended. */
+class Kicks {
+  readonly #targets = new Set<KickTarget>()
+  #delays = retryDelays()
+  #timer: NodeJS.Timeout | undefined
+  #queued = false
+
+  /** Signals a target soon, together with all others of this turn of the event loop. */
+  add(target: KickTarget): void {
+    this.#targets.add(target)
+    this.#delays = retryDelays()
+    if (this.#queued) return
+    this.#queued = true
+    queueMicrotask(() => {
+      this.#queued = false
+      this.#signal()
+    })
+  }
+
+  /** Its run has ended. */
+  delete(target: KickTarget): void {
+    this.#targets.delete(target)
+    if (this.#targets.size === 0) clearTimeout(this.#timer)
+  }
+
+  #signal(): void {
+    clearTimeout(this.#timer)
+    if (this.#targets.size === 0) return
+    signalRunners(this.#targets)
+    this.#timer = setTimeout(() => this.#signal(), this.#delays.next().value)
+  }
+}
+
+/** The kicks of this thread of JavaScript. */
+export const kicks: Kicks = /* @__PURE__ */ new Kicks()

@@ -11,7 +11,14 @@ import { KvmError } from './errors.ts'
 import { ExitDecoder } from './exit-decoder.ts'
 import type { MemoryFaultExit, VcpuExit } from './exits.ts'
 import { request } from './handle.ts'
-import { DEFAULT_KICK_SIGNAL, kickSignalMask, prepareKickSignal, signalRunners } from './kick-signal.ts'
+import {
+  DEFAULT_KICK_SIGNAL,
+  kickSignalMask,
+  kicks,
+  prepareKickSignal,
+  retryDelays,
+  signalRunners,
+} from './kick-signal.ts'
 import type { StructView } from './layout/struct.ts'
 import { kvm_signal_mask } from './structs/events.ts'
 import { kvm_run, type SyncRegs } from './structs/run.ts'
@@ -30,8 +37,6 @@ const EFAULT = 14
 const EHWPOISON = 133
 
 /** How long a kick waits, in milliseconds, before it looks for the thread again: doubled each time, up to a limit. */
-const FIRST_RETRY_MS = 1
-const LAST_RETRY_MS = 64
 
 /** A vCPU as another thread of this process can get it: can be posted to a worker. */
 export interface VcpuDescriptor {
@@ -58,8 +63,7 @@ export interface VcpuOptions {
  */
 export class Vcpu extends VcpuState {
   readonly #descriptor: VcpuDescriptor
-  readonly #kickSignal: number
-  #signalMask: bigint | undefined
+  readonly #kickTarget: { readonly fd: number; readonly signal: number; mask: bigint | undefined }
   readonly #mapping: Mapping
   readonly #page: DataView<ArrayBuffer>
   readonly #pageBytes: Uint8Array<ArrayBuffer>
@@ -74,13 +78,12 @@ export class Vcpu extends VcpuState {
   #reject: (error: unknown) => void = nothing
   #kick: Promise<void> | undefined
   #kickDone: () => void = nothing
-  #kickTimer: NodeJS.Timeout | undefined
 
   private constructor(descriptor: VcpuDescriptor, owned: boolean, options: VcpuOptions) {
     super(descriptor.fd, owned, descriptor.xsaveSize)
     this.#descriptor = descriptor
-    this.#kickSignal = options.kickSignal ?? DEFAULT_KICK_SIGNAL
-    this.#signalMask = kickSignalMask(this.#kickSignal)
+    const signal = options.kickSignal ?? DEFAULT_KICK_SIGNAL
+    this.#kickTarget = { fd: descriptor.fd, signal, mask: kickSignalMask(signal) }
     this.#mapping = new Mapping({ size: descriptor.mmapSize, fd: descriptor.fd, flags: MAP_SHARED })
     this.#page = new DataView(this.#mapping.view())
     this.#pageBytes = new Uint8Array(this.#page.buffer)
@@ -92,8 +95,8 @@ export class Vcpu extends VcpuState {
   static fromFd(descriptor: VcpuDescriptor, options: VcpuOptions = {}): Vcpu {
     try {
       const vcpu = new Vcpu(descriptor, true, options)
-      prepareKickSignal(vcpu.#kickSignal)
-      vcpu.setSignalMask(vcpu.#signalMask)
+      prepareKickSignal(vcpu.#kickTarget.signal)
+      vcpu.setSignalMask(vcpu.#kickTarget.mask)
       return vcpu
     } catch (error) {
       closeFd(descriptor.fd)
@@ -187,7 +190,7 @@ export class Vcpu extends VcpuState {
       })
       // Before the signal: a thread that has not entered the guest yet finds this, one that has is hit by the signal.
       Atomics.store(this.#pageBytes, IMMEDIATE_EXIT, 1)
-      this.#signal(FIRST_RETRY_MS)
+      kicks.add(this.#kickTarget)
     }
     return this.#kick
   }
@@ -200,11 +203,10 @@ export class Vcpu extends VcpuState {
    */
   async kickRemote(signal?: AbortSignal): Promise<void> {
     Atomics.store(this.#pageBytes, IMMEDIATE_EXIT, 1)
-    let retryMs = FIRST_RETRY_MS
-    while (!this.closed && Atomics.load(this.#pageBytes, IMMEDIATE_EXIT) !== 0) {
-      signalRunners(this.fd, this.#kickSignal, this.#signalMask)
-      await sleep(retryMs, undefined, { signal })
-      retryMs = Math.min(2 * retryMs, LAST_RETRY_MS)
+    for (const delayMs of retryDelays()) {
+      if (this.closed || Atomics.load(this.#pageBytes, IMMEDIATE_EXIT) === 0) return
+      signalRunners([this.#kickTarget])
+      await sleep(delayMs, undefined, { signal })
     }
   }
 
@@ -222,7 +224,7 @@ export class Vcpu extends VcpuState {
       argument.setBigUint64(kvm_signal_mask.size, mask, true)
       request(this, 'KVM_SET_SIGNAL_MASK', argument)
     }
-    this.#signalMask = mask
+    this.#kickTarget.mask = mask
   }
 
   // The run page
@@ -397,7 +399,7 @@ export class Vcpu extends VcpuState {
   #settle(): void {
     this.#running = false
     if (this.#kick === undefined) return
-    clearTimeout(this.#kickTimer)
+    kicks.delete(this.#kickTarget)
     this.#kick = undefined
     queueMicrotask(this.#kickDone)
   }
@@ -425,11 +427,6 @@ export class Vcpu extends VcpuState {
     if (this.#pageBytes[IMMEDIATE_EXIT] === 0) return false
     Atomics.store(this.#pageBytes, IMMEDIATE_EXIT, 0)
     return true
-  }
-
-  #signal(retryMs: number): void {
-    signalRunners(this.fd, this.#kickSignal, this.#signalMask)
-    this.#kickTimer = setTimeout(() => this.#signal(Math.min(2 * retryMs, LAST_RETRY_MS)), retryMs)
   }
 }
 
