@@ -25,8 +25,11 @@ import {
   SERIAL_SIZE,
   Serial,
 } from '@vmm/devices'
+import { Rng } from '@vmm/devices/virtio'
+import { EventManager } from '@vmm/event-manager'
 import { KVM_PIT_SPEAKER_DUMMY, Kvm, type Vm } from '@vmm/kvm-ioctls'
 import {
+  Cmdline,
   configureBoot,
   ImageFile,
   LoaderError,
@@ -44,6 +47,7 @@ import { type RunOptions, UsageError } from './options.ts'
 import type { ReportBuilder } from './report.ts'
 import { GuestVcpu } from './vcpu.ts'
 import { runVcpu } from './vcpu-loop.ts'
+import { VirtioBus } from './virtio-bus.ts'
 
 /** Three pages that Intel's KVM needs for real mode, below the BIOS: where QEMU has them. */
 const TSS_ADDRESS = 0xfffb_d000
@@ -104,6 +108,7 @@ export class Machine {
   readonly report: ReportBuilder
   readonly #cleanup: Cleanup
   readonly #vm: Vm
+  readonly #virtio: VirtioBus
   #vcpus: readonly GuestVcpu[] = []
   #ended = false
 
@@ -151,6 +156,13 @@ export class Machine {
       vm.setUserMemoryRegion({ slot, guestAddress: start, size, hostAddress })
     }
     this.serial = this.#attachDevices()
+    this.#virtio = new VirtioBus({
+      vm,
+      memory: this.memory,
+      mmio: this.mmio,
+      events: cleanup.add(new EventManager()),
+      own: (owner) => cleanup.add(owner),
+    })
   }
 
   #attachDevices(): Serial {
@@ -192,7 +204,10 @@ export class Machine {
   async #boot(options: RunOptions, kvm: Kvm): Promise<void> {
     const { memory } = this
     const { kernel, initrd } = await loadImages(memory, options)
-    const { cpus, cmdline } = options
+    const { cpus } = options
+    const cmdline = Cmdline.from(options.cmdline)
+    if (options.rng) this.#virtio.attach(new Rng())
+    this.#virtio.announce(cmdline)
     const bootState = configureBoot(memory, { kernel, initrd, cmdline, cpus, rngSeed: randomBytes(64) })
     const cpuid = kvm.supportedCpuid()
     this.#vcpus = Array.from({ length: cpus }, (_, index) => {

@@ -30,6 +30,8 @@ export interface RunOptions {
   readonly memory: number
   /** Number of vCPUs. */
   readonly cpus: number
+  /** Whether the guest gets an entropy device. */
+  readonly rng: boolean
   /** Path of the KVM device. */
   readonly kvm: string
   /** Ends the VM after so many seconds. */
@@ -84,6 +86,7 @@ export function parseArguments(args: readonly string[]): RunOptions | undefined 
     .option('--cmdline <text>', "the kernel's command line", DEFAULT_CMDLINE)
     .option('--memory <mib>', 'guest memory', wholeNumber(MEMORY_MIN_MIB, 2 ** 24, 'MiB'), 128)
     .option('--cpus <n>', 'number of vCPUs', wholeNumber(1, 254, 'vCPUs'), 1)
+    .option('--rng', 'give the guest random numbers by virtio-rng', false)
     .option('--kvm <path>', "the host's KVM device", '/dev/kvm')
     .option('--timeout <seconds>', 'end the VM after so long, with exit status 4', seconds)
     .option('--report <path>', 'write times, exits and memory as JSON')

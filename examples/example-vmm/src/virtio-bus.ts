@@ -1,0 +1,96 @@
+/**
+ * Virtio devices on MMIO, wired to KVM so that the guest's data path leads to no exit: register pages are read-only
+ * memory slots, doorbells are ioeventfds, interrupts are irqfds.
+ */
+import type { Bus } from '@vmm/devices'
+import {
+  type MmioDoorbell,
+  type MmioSlot,
+  MmioSlots,
+  MmioTransport,
+  VIRTIO_MMIO_SIZE,
+  type VirtioDevice,
+} from '@vmm/devices/virtio'
+import type { EventManager } from '@vmm/event-manager'
+import { KVM_CAP_READONLY_MEM, KVM_MEM_READONLY, type Vm } from '@vmm/kvm-ioctls'
+import type { Cmdline } from '@vmm/linux-loader'
+import { EventFd, Mapping } from '@vmm/sys-util'
+import type { GuestMemory } from '@vmm/vm-memory'
+
+/** What the bus is part of. */
+export interface VirtioHost {
+  readonly vm: Vm
+  readonly memory: GuestMemory
+  readonly mmio: Bus
+  readonly events: EventManager
+  /** Takes what is to be closed when the VM is. */
+  own<T extends { close(): void }>(owner: T): T
+}
+
+/** The virtio devices of a VM. */
+export class VirtioBus {
+  readonly #host: VirtioHost
+  readonly #slots = new MmioSlots()
+  readonly #places: MmioSlot[] = []
+  readonly #pagesAreMapped: boolean
+
+  constructor(host: VirtioHost) {
+    this.#host = host
+    this.#pagesAreMapped = host.vm.checkExtension(KVM_CAP_READONLY_MEM) > 0
+  }
+
+  /** Puts a device on the bus, before the guest runs. */
+  attach(device: VirtioDevice): void {
+    const { vm, memory, mmio, own } = this.#host
+    const place = this.#slots.take()
+    const interrupt = own(new EventFd())
+    vm.registerIrqfd(interrupt.fd, place.gsi)
+    const page = own(new Mapping({ size: VIRTIO_MMIO_SIZE }))
+    const transport = new MmioTransport({
+      device,
+      memory,
+      interrupt: { trigger: () => interrupt.write() },
+      page: new Uint8Array(page.view()),
+      // Who reads the status by an exit pays for the acknowledgement's exit as well.
+      ackDoorbell: this.#pagesAreMapped,
+    })
+    mmio.register({ name: 'virtio-mmio', base: place.address, size: place.size, device: transport })
+    if (this.#pagesAreMapped) this.#mapPage(place, page)
+    for (const bell of transport.doorbells) {
+      const rung = this.#doorbell(place, bell)
+      own(this.#host.events.onEventFd(rung, () => transport.notify(bell.value)))
+    }
+    // Nobody listens: see MmioTransport.ackDoorbell.
+    if (transport.ackDoorbell !== undefined) this.#doorbell(place, transport.ackDoorbell)
+    this.#places.push(place)
+  }
+
+  /** Tells the guest of the devices, on its command line. */
+  announce(cmdline: Cmdline): void {
+    for (const { size, address, gsi } of this.#places) cmdline.virtioMmioDevice(size, address, gsi)
+  }
+
+  /** Reads of the registers become reads of memory; writes still come out of the guest. */
+  #mapPage(place: MmioSlot, page: Mapping): void {
+    const { vm, memory } = this.#host
+    vm.setUserMemoryRegion({
+      slot: memory.regions.length + this.#places.length,
+      flags: KVM_MEM_READONLY,
+      guestAddress: place.address,
+      size: place.size,
+      hostAddress: page.address,
+    })
+  }
+
+  #doorbell(place: MmioSlot, { offset, size, value }: MmioDoorbell): EventFd {
+    const { vm, own } = this.#host
+    const eventFd = own(new EventFd())
+    vm.registerIoEvent(eventFd.fd, {
+      space: 'mmio',
+      address: place.address + offset,
+      length: size,
+      datamatch: value,
+    })
+    return eventFd
+  }
+}
