@@ -2,6 +2,7 @@
  * `npm start`: to a shell on a terminal, to a kernel version without one.
  */
 import { execFile } from 'node:child_process'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { expect, test } from 'vitest'
@@ -16,10 +17,13 @@ describeWithKvm('npm start', () => {
     await terminal.until('# ')
     terminal.type('echo $((6 * 7)) | sed s/^/answer=/\r')
     await terminal.until('answer=42')
-    terminal.type('sleep 1000\r')
-    await terminal.until('sleep 1000\r\n')
-    // Ctrl-C is the guest's: it interrupts the sleep, and not the VM.
-    terminal.type('\x03')
+    terminal.type('echo "begin $((1 + 1))"; sleep 1000; echo "status $?"\r')
+    await terminal.until('begin 2')
+    // Ctrl-C is the guest's: it interrupts the sleep, once that has begun, and not the VM.
+    while (!terminal.output.endsWith('# ')) {
+      terminal.type('\x03')
+      await sleep(500)
+    }
     terminal.type('echo "still $((40 + 2))"\r')
     await terminal.until('still 42')
     terminal.type('\x01x')

@@ -61,6 +61,7 @@ export class ReportBuilder {
 
   /** The report, as of now. */
   finish({ status, reason }: MachineEnd, guestRssKib: number): Report {
+    const rssKib = Math.round(process.memoryUsage.rss() / 1024)
     return {
       status,
       reason,
@@ -68,8 +69,9 @@ export class ReportBuilder {
       exits: Object.fromEntries(this.#exits),
       completions: Object.fromEntries(this.#completions),
       memory: {
-        peakRssKib: process.resourceUsage().maxRSS,
-        rssKib: Math.round(process.memoryUsage.rss() / 1024),
+        // The kernel is behind with the peak by a few pages.
+        peakRssKib: Math.max(process.resourceUsage().maxRSS, rssKib),
+        rssKib,
         guestRssKib,
       },
     }
