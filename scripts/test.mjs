@@ -5,23 +5,18 @@ import { existsSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { main, root, runInTerminal, setUp } from './setup.mjs'
 
-/** What was skipped, by name: the names say why. Whole groups are one line. */
+/** What was skipped, and why: that stands in brackets in the title of the test, or of what it is part of. */
 function skipped(report) {
   const counts = new Map()
-  for (const { assertionResults } of report.testResults) {
-    for (const { status, ancestorTitles, title } of assertionResults) {
-      if (status === 'passed' || status === 'failed') continue
-      const group = assertionResults.filter(
-        (other) => other.ancestorTitles[0] === ancestorTitles[0] && other.status === 'passed',
-      )
-      const whole = ancestorTitles.length > 0 && group.length === 0
-      const name = whole ? ancestorTitles[0] : [...ancestorTitles, title].join(' ')
-      counts.set(name, (counts.get(name) ?? 0) + 1)
-    }
+  for (const { ancestorTitles, title, status } of report.testResults.flatMap(
+    (file) => file.assertionResults,
+  )) {
+    if (status === 'passed' || status === 'failed') continue
+    const titles = [...ancestorTitles, title]
+    const name = titles.find((part) => part.includes('(')) ?? titles.join(' ')
+    counts.set(name, (counts.get(name) ?? 0) + 1)
   }
-  return [...counts]
-    .map(([name, count]) => `skipped ${count > 1 ? `${count} tests` : 'test'}: ${name}\n`)
-    .join('')
+  return [...counts].map(([name, count]) => `skipped ${count}: ${name}\n`).join('')
 }
 
 main(async () => {
