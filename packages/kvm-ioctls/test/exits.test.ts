@@ -254,7 +254,7 @@ describe.skipIf(skipWithoutKvm)('debugging', () => {
     expectExit(await vcpu.run(), 'hlt')
   })
 
-  test('stops at breakpoints in the code', async ({ skip }) => {
+  test('stops at breakpoints in the code (unless this KVM does not look for them)', async ({ skip }) => {
     const INT3 = 0xcc
     const { vcpu } = realMode([NOP, INT3, HLT])
     vcpu.setGuestDebug({ control: K.KVM_GUESTDBG_ENABLE | K.KVM_GUESTDBG_USE_SW_BP, arch: noBreakpoints })
