@@ -16,6 +16,7 @@ export {
 export { errnoName, SystemError } from './errors.ts'
 export { EFD_SEMAPHORE, EventFd } from './eventfd.ts'
 export { closeFd, createPipe, dupFd, OwnedFd, openPath } from './fd.ts'
+export { lockFile, unlockFile } from './file-lock.ts'
 export { punchHole, seekData, seekHole, zeroRange } from './holes.ts'
 export type { IoctlArgument } from './ioctl.ts'
 export { _IO, _IOR, _IOW, _IOWR, ioctl, ioctlAsync, ioctlRaw } from './ioctl.ts'

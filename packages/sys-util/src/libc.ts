@@ -15,6 +15,7 @@ const prototypes = {
   eventfd: 'int eventfd(unsigned int initval, int flags)',
   fallocate: 'int fallocate(int fd, int mode, int64_t offset, int64_t length)',
   fcntl: 'int fcntl(int fd, int cmd, int arg)',
+  fcntlPointer: 'int fcntl(int fd, int cmd, const void *argument)',
   ftruncate: 'int ftruncate(int fd, int64_t length)',
   getsockopt: 'int getsockopt(int fd, int level, int name, void *value, void *length)',
   ioctlPointer: 'int ioctl(int fd, unsigned long request, void *argument)',
