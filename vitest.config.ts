@@ -11,7 +11,7 @@ export default defineConfig({
     exclude: process.env['VMM_SLOW'] ? [] : ['tests/slow/**'],
     include: ['packages/*/test/**/*.test.ts', 'examples/*/test/**/*.test.ts', 'tests/**/*.test.ts'],
     // Interpreted guests make single tests slow; a hang still ends.
-    testTimeout: 120_000,
+    testTimeout: 300_000,
     hookTimeout: 300_000,
     maxWorkers: 2,
   },
