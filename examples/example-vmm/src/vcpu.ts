@@ -58,6 +58,7 @@ export class GuestVcpu {
   completeInstruction(bytes: Uint8Array): Completion {
     const completion = this.#completer.complete(bytes)
     if (completion.kind === 'exception') this.#inject(completion)
+    if (completion.kind === 'completed') this.#endInterruptShadow()
     return completion
   }
 
@@ -65,6 +66,13 @@ export class GuestVcpu {
   describe(): string {
     const regs = this.kvm.getRegs()
     return `vCPU ${this.#index} at RIP ${hex(regs.rip)} in ${describeMode(this.kvm.getSregs(), regs)}`
+  }
+
+  /** An STI before the instruction holds interrupts back no longer than that. */
+  #endInterruptShadow(): void {
+    const events = this.kvm.getVcpuEvents()
+    if (events.interrupt.shadow === 0) return
+    this.kvm.setVcpuEvents({ ...events, interrupt: { ...events.interrupt, shadow: 0 } })
   }
 
   #inject({ vector, errorCode, cr2, dr6 }: RaisedException): void {
