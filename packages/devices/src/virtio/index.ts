@@ -10,7 +10,7 @@ export type { VirtioTransportOptions } from './core.ts'
 export type { SharedMemoryRegion, VirtioDevice, VirtioFault, VirtioTransport } from './device.ts'
 export type { VirtioCounters, VirtioEvents } from './events.ts'
 export type { QueueFeatureOptions } from './features.ts'
-export { BUSY, type ChainHandler, IN_FLIGHT, QueueRunner } from './queue-runner.ts'
+export { BUSY, type ChainHandler, IN_FLIGHT, LATER, QueueRunner } from './queue-runner.ts'
 export {
   featureBit,
   VIRTIO_CONFIG_S_ACKNOWLEDGE,
@@ -46,3 +46,27 @@ export {
 // Entropy
 
 export { CRYPTO_RANDOM, type RandomSource, RNG_BYTES_MAX, Rng, type RngOptions } from './rng/rng.ts'
+
+// Disks
+
+export { Blk, type BlkState } from './blk/blk.ts'
+export { BufferDisk, type BufferDiskOptions } from './blk/buffer-disk.ts'
+export type { BlkOptions } from './blk/config.ts'
+export {
+  DISK_DISCARD,
+  DISK_FAILED,
+  DISK_FLUSH,
+  DISK_OK,
+  DISK_PENDING,
+  DISK_READ,
+  DISK_UNSUPPORTED,
+  DISK_WRITE,
+  DISK_WRITE_ZEROES,
+  type Disk,
+  type DiskOperation,
+  type DiskOutcome,
+  type DiskSink,
+} from './blk/disk.ts'
+export { BlockRequest } from './blk/request.ts'
+export { SECTOR_SIZE } from './blk/spec.ts'
+export { USER_DISK_CHUNK_BYTES, USER_DISK_PARALLEL, UserDisk, type UserDiskSource } from './blk/user-disk.ts'

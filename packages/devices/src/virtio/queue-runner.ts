@@ -10,16 +10,23 @@ import type { VirtioTransport } from './device.ts'
 export const IN_FLIGHT = -1
 /** What {@link ChainHandler.serve} returns for a chain that it cannot take now: the queue waits for `run`. */
 export const BUSY = -2
+/** What {@link ChainHandler.serve} returns for a chain that is to be served in a later turn: this one has had enough. */
+export const LATER = -3
 
 /** What a device does with chains. */
 export interface ChainHandler {
   /**
-   * Serves a chain. One part of it may be outside guest memory (a segment that is `UNMAPPED`).
+   * Serves a chain.
    * @param chain whose it is until it is returned
-   * @param runner that `complete` is to be called on, with `queue`, when this returns {@link IN_FLIGHT}
-   * @returns bytes that were written, from the first writable byte on; or {@link IN_FLIGHT}; or {@link BUSY}
+   * @param queue for `QueueRunner.complete`, when this returns {@link IN_FLIGHT}
+   * @param runner of that queue
+   * @param isMapped false where a segment is `UNMAPPED`, outside guest memory
+   * @returns bytes that were written, from the first writable byte on; or {@link IN_FLIGHT}, {@link BUSY}, {@link LATER}
    */
-  serve(chain: DescriptorChain, runner: QueueRunner, queue: Virtqueue): number
+  serve(chain: DescriptorChain, queue: Virtqueue, runner: QueueRunner, isMapped: boolean): number
+
+  /** The chains that were there have been served: for devices that collect work. Before the driver is notified. */
+  endBatch?(): void
 }
 
 /** The runner of one queue, for the device's life: across resets. */
@@ -82,7 +89,9 @@ export class QueueRunner {
 
   #serve(queue: Virtqueue): void {
     let left = this.#batch
+    let isBusy = false
     do {
+      const before = left
       queue.disableNotification()
       while (left > 0 && this.#transport.running) {
         const chain = this.#pool.take()
@@ -101,19 +110,20 @@ export class QueueRunner {
             continue
           }
         }
-        const length = this.#handler.serve(chain, this, queue)
+        const length = this.#handler.serve(chain, queue, this, result === POP_OK)
         if (length >= 0) {
           queue.pushUsed(chain, length)
           this.#pool.give(chain)
-        } else if (length === BUSY) {
+        } else if (length !== IN_FLIGHT) {
           queue.unpop(chain)
           this.#pool.give(chain)
-          this.flush()
-          return
+          left = 0
+          isBusy = length === BUSY
         }
       }
+      if (left !== before) this.#handler.endBatch?.()
       this.flush()
-      if (!this.#transport.running) return
+      if (!this.#transport.running || isBusy) return
       if (left === 0) {
         this.#deferred = true
         this.#transport.defer(this.#later)

@@ -4,7 +4,7 @@ import {
   VIRTIO_CONFIG_S_NEEDS_RESET as NEEDS_RESET,
 } from '../../src/virtio/index.ts'
 import * as reg from '../../src/virtio/mmio/registers.ts'
-import { ACK, createGuest, DRIVER, DRIVER_OK, FEATURE_A, FEATURES_OK, VERSION_1 } from './support.ts'
+import { ACK, createGuest, DRIVER, DRIVER_OK, FEATURE_A, FEATURES_OK, queueOf, VERSION_1 } from './support.ts'
 
 const FAULT = { code: 'ERR_TEST', needsReset: true, message: 'a test' }
 
@@ -73,13 +73,32 @@ describe('the status', () => {
     expect(guest.status).toBe(0)
   })
 
+  it('goes no further after FAILED', () => {
+    const guest = createGuest()
+    guest.status = ACK
+    guest.status = ACK | FAILED
+    guest.status = DRIVER | FAILED
+    guest.status = DRIVER
+    expect(guest.status).toBe(ACK | FAILED)
+  })
+
   it('resets the device once with every 0, and all registers', () => {
     const guest = createGuest()
     guest.start()
     guest.device.transport.interruptQueue(0)
+    const queue = queueOf(guest, 0)
+    guest.write(reg.VIRTIO_MMIO_SHM_SEL, 1)
+    guest.select(1)
     guest.device.take()
     guest.status = 0
     expect(guest.device.take()).toEqual(['reset'])
+    const bytes = guest.memory.findRegion(0)?.bytes as Uint8Array
+    bytes.fill(0x55)
+    const before = bytes.slice()
+    queue.disableNotification()
+    expect(queue.enableNotification()).toBe(false)
+    expect(Buffer.compare(bytes, before)).toBe(0)
+    expect(guest.transport.state()).toMatchObject({ queueSel: 0, shmSel: 0 })
     expect(guest.transport.counters.resets).toBe(2)
     expect(guest.read(reg.VIRTIO_MMIO_INTERRUPT_STATUS)).toBe(0)
     expect(guest.device.transport.queue(0)).toBeUndefined()

@@ -1,9 +1,10 @@
-import type { DescriptorChain, Virtqueue } from '@vmm/virtio-queue'
+import { type DescriptorChain, VIRTIO_F_RING_PACKED, type Virtqueue } from '@vmm/virtio-queue'
 import type { MockDriver } from '@vmm/virtio-queue/testing'
 import { describe, expect, it } from 'vitest'
 import type { VirtioTransport } from '../../src/virtio/index.ts'
 import {
   BUSY,
+  featureBit,
   IN_FLIGHT,
   VIRTIO_CONFIG_S_NEEDS_RESET as NEEDS_RESET,
   QueueRunner,
@@ -25,7 +26,7 @@ class RunnerDevice extends TestDevice {
 
   override attach(transport: VirtioTransport): void {
     super.attach(transport)
-    const serve = (chain: DescriptorChain, _: QueueRunner, queue: Virtqueue): number => {
+    const serve = (chain: DescriptorChain, queue: Virtqueue): number => {
       this.served.push({ chain, queue })
       return this.answer(chain)
     }
@@ -89,6 +90,24 @@ describe.each([{ ring: 'split' }, { ring: 'packed' }])('the runner of a $ring qu
       expect(send(1)).toBe(true)
       guest.notify(0)
     }
+  })
+
+  it('wants no notification while it works', () => {
+    const { guest, device } = make()
+    const high = ring === 'packed' ? VERSION_1 | featureBit(VIRTIO_F_RING_PACKED - 32) : VERSION_1
+    // Without EVENT_IDX, which has no way to say it.
+    const [plain] = guest.start(0, high)
+    if (plain === undefined) throw new Error('no queue')
+    const buffers = [{ address: 0x8_0000, length: 16, writable: true }]
+    const kicks: boolean[] = []
+    device.answer = () => {
+      if (kicks.length < 2) kicks.push(plain.send(buffers))
+      return 0
+    }
+    plain.send(buffers)
+    guest.notify(0)
+    expect(kicks).toEqual([false, false])
+    expect(plain.send(buffers)).toBe(true)
   })
 
   it('takes a batch a turn, with notifications off in between', () => {

@@ -191,6 +191,9 @@ export class Guest<D extends VirtioDevice = TestDevice> {
         packed: (featuresHigh & (1 << 2)) !== 0,
       },
     }
+    // As a driver does: rings begin as zeros.
+    const base = 0x1_0000 * (queue + 1)
+    this.memory.findRegion(base)?.bytes.fill(0, base, base + 0x1_0000)
     return createMockDriver(options)
   }
 

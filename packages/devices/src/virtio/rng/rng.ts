@@ -64,7 +64,7 @@ export class Rng implements VirtioDevice {
     const writer = chain.writer()
     let done = 0
     try {
-      while (done < RNG_BYTES_MAX) {
+      for (;;) {
         const piece = writer.takePiece(RNG_BYTES_MAX - done)
         if (piece === 0) break
         const { pieceRegion, pieceOffset } = writer

@@ -1,0 +1,292 @@
+/**
+ * The block device: virtio 1.2 section 5.2. Reads, writes, flush, discard, write zeroes, get ID, over any `Disk`. Not
+ * here: secure erase, zones, lifetime, the geometry of old.
+ *
+ * A completed flush, or a completed write where the driver has no write cache, is on stable storage as far as the disk keeps
+ * that promise.
+ */
+import type { DescriptorChain, Virtqueue } from '@vmm/virtio-queue'
+import { DevicesError } from '../../error.ts'
+import { StateChecker } from '../../state.ts'
+import { attachOnce } from '../attached.ts'
+import type { VirtioDevice, VirtioFault, VirtioTransport } from '../device.ts'
+import { BUSY, IN_FLIGHT, LATER, QueueRunner } from '../queue-runner.ts'
+import { featureBit, VIRTIO_ID_BLOCK } from '../spec.ts'
+import type { BlkOptions, BlkSettings } from './config.ts'
+import { blkFeatures, blkSettings, checkDiskSize, writeBlkConfig, writeCapacity } from './config.ts'
+import type { Disk, DiskOutcome } from './disk.ts'
+import { DISK_FAILED, DISK_PENDING, DISK_WRITE, DISK_WRITE_ZEROES } from './disk.ts'
+import { PARSE_GET_ID, PARSE_SUBMIT, parseRequest } from './parse.ts'
+import { BlockRequest } from './request.ts'
+import * as spec from './spec.ts'
+
+/** The most requests to take in one turn of the event loop, */
+const BATCH = 128
+/** and the most bytes that a disk may copy in it, but for the request that passes it: some milliseconds. */
+const BATCH_BYTES = 2 ** 24
+
+const FLUSH_BIT = featureBit(spec.VIRTIO_BLK_F_FLUSH)
+const CONFIG_WCE_BIT = featureBit(spec.VIRTIO_BLK_F_CONFIG_WCE)
+
+const NO_STATUS: VirtioFault = Object.freeze({
+  code: 'ERR_BLK_NO_STATUS',
+  needsReset: true,
+  message: 'a block request has no byte for its status (5.2.6)',
+})
+const MALFORMED: VirtioFault = Object.freeze({
+  code: 'ERR_BLK_REQUEST',
+  needsReset: false,
+  message: 'a block request is not in guest memory, or has no whole header (5.2.6)',
+})
+
+/** What {@link Blk.state} returns: plain data that survives JSON. */
+export interface BlkState {
+  readonly version: 1
+  /** The driver's choice of a write cache. */
+  readonly writeback: boolean
+  /** Of the disk, in bytes: a guest must find the same one. */
+  readonly size: number
+}
+
+/**
+ * virtio-blk.
+ *
+ * @example
+ * ```ts
+ * const disk = new UserDisk({
+ *   size: 1 << 20,
+ *   read: async (target, position) => { target.set(await fetchBytes(position, target.length)) },
+ *   write: async (source, position) => { await storeBytes(position, source) },
+ * })
+ * const transport = new MmioTransport({ device: new Blk({ disk, id: 'data' }), memory, interrupt })
+ * ```
+ */
+export class Blk implements VirtioDevice {
+  readonly type: number = VIRTIO_ID_BLOCK
+  readonly featuresLow: number
+  readonly featuresHigh = 0
+  readonly queueSizes: readonly number[]
+  readonly config: Uint8Array = new Uint8Array(spec.VIRTIO_BLK_CONFIG_SIZE)
+  readonly #disk: Disk
+  readonly #settings: BlkSettings
+  readonly #idle: BlockRequest[] = []
+  /** Requests at the disk, those of before a reset included, and how many there may be: as many as fit the queues. */
+  #pending = 0
+  readonly #pendingMax: number
+  /** A queue waits for room among them. */
+  #blocked = false
+  /** The driver takes its memory back: nothing new is begun. */
+  #draining = false
+  /** Bytes of requests that were done at once, in this batch. */
+  #batchBytes = 0
+  #waiting: (() => void)[] = []
+  #transport: VirtioTransport | undefined
+  #runners: QueueRunner[] = []
+
+  /** @throws DevicesError ERR_DEVICE_OPTION */
+  constructor(options: BlkOptions) {
+    const settings = blkSettings(options)
+    checkDiskSize(options.disk.size, settings.blockSize)
+    this.#disk = options.disk
+    this.#settings = settings
+    this.featuresLow = blkFeatures(options.disk, settings)
+    this.queueSizes = Array.from({ length: settings.queues }, () => settings.queueSize)
+    this.#pendingMax = settings.queues * settings.queueSize
+    writeBlkConfig(this.config, options.disk, settings)
+    options.disk.attach({
+      complete: (request, outcome) => this.#complete(request, outcome),
+      flush: () => this.#flush(),
+      failure: (error) => this.#transport?.hostFailure(error),
+    })
+  }
+
+  /** Requests that the disk has not completed. */
+  get pending(): number {
+    return this.#pending
+  }
+
+  attach(transport: VirtioTransport): void {
+    this.#transport = attachOnce(this.#transport, transport, 'virtio-blk')
+    const handler = {
+      serve: (chain: DescriptorChain, queue: Virtqueue, runner: QueueRunner, isMapped: boolean) =>
+        this.#serve(chain, queue, runner, isMapped),
+      endBatch: () => {
+        this.#batchBytes = 0
+        this.#disk.commit?.()
+      },
+    }
+    this.#runners = this.queueSizes.map((_, i) => new QueueRunner(transport, i, handler, BATCH))
+  }
+
+  notify(queue: number): void {
+    this.#runners[queue]?.run()
+  }
+
+  resetQueue(): void {
+    this.#drain()
+    // Other queues may have room now.
+    if (this.#blocked) this.#transport?.defer(() => this.#flush())
+  }
+
+  reset(): void {
+    this.#drain()
+    this.config[spec.CONFIG_WRITEBACK_OFFSET] = this.#settings.writeback && !this.#disk.readOnly ? 1 : 0
+  }
+
+  /** The driver may choose the write cache, and nothing else. */
+  writeConfig(offset: number, size: number, value: number): void {
+    const isNegotiated = ((this.#transport?.featuresLow ?? 0) & CONFIG_WCE_BIT) !== 0
+    if (offset !== spec.CONFIG_WRITEBACK_OFFSET || size !== 1 || value > 1 || !isNegotiated) return
+    this.config[offset] = value
+  }
+
+  /**
+   * The disk has another size: shows it to the guest.
+   * @throws DevicesError ERR_DEVICE_OPTION for a size that no disk can have
+   */
+  sizeChanged(): void {
+    checkDiskSize(this.#disk.size, this.#settings.blockSize)
+    writeCapacity(this.config, this.#disk.size)
+    this.#transport?.configChanged()
+  }
+
+  /** Settles when the disk has completed all requests: with the vCPUs stopped, before the state is saved. */
+  idle(): Promise<void> {
+    if (this.#pending === 0) return Promise.resolve()
+    return new Promise((resolve) => {
+      this.#waiting.push(resolve)
+    })
+  }
+
+  /** @throws DevicesError ERR_DEVICE_BUSY while the disk has requests, see {@link idle} */
+  state(): BlkState {
+    if (this.#pending > 0) {
+      throw new DevicesError(
+        'ERR_DEVICE_BUSY',
+        `virtio-blk: the disk has ${this.#pending} requests to complete`,
+      )
+    }
+    return {
+      version: 1,
+      writeback: this.config[spec.CONFIG_WRITEBACK_OFFSET] === 1,
+      size: this.#disk.size,
+    }
+  }
+
+  /** @throws DevicesError ERR_DEVICE_STATE */
+  restore(state: unknown): void {
+    const check = new StateChecker('virtio-blk', state as object)
+    check.version(1)
+    check.oneOf('size', [this.#disk.size])
+    const writeback = check.boolean('writeback')
+    if (writeback && this.#disk.readOnly) check.refuse('writeback', 'false for a disk that is read-only')
+    this.config[spec.CONFIG_WRITEBACK_OFFSET] = writeback ? 1 : 0
+  }
+
+  #serve(chain: DescriptorChain, queue: Virtqueue, runner: QueueRunner, isMapped: boolean): number {
+    const transport = this.#transport as VirtioTransport
+    if (this.#batchBytes >= BATCH_BYTES) return LATER
+    if (this.#pending >= this.#pendingMax) {
+      this.#blocked = true
+      return BUSY
+    }
+    if (chain.writableBytes === 0) {
+      transport.fault(NO_STATUS, runner.index)
+      return 0
+    }
+    const request = this.#idle.pop() ?? new BlockRequest()
+    request.chain = chain
+    request.queue = queue
+    request.runner = runner
+    const disk = this.#disk
+    let outcome = parseRequest(request, transport.featuresLow, disk.size, disk.readOnly)
+    if (!isMapped || request.source.failed) {
+      // The pop has reported memory that is not there.
+      if (isMapped) transport.fault(MALFORMED, runner.index)
+      outcome = spec.VIRTIO_BLK_S_IOERR
+    }
+    if (outcome === PARSE_SUBMIT) outcome = this.#submit(request, transport)
+    else if (outcome === PARSE_GET_ID) {
+      request.target.write(this.#settings.id)
+      outcome = spec.VIRTIO_BLK_S_OK
+    }
+    if (outcome === DISK_PENDING) return IN_FLIGHT
+    this.#idle.push(request)
+    return finish(request, outcome)
+  }
+
+  #submit(request: BlockRequest, transport: VirtioTransport): number {
+    const { operation } = request
+    const mutable = request as { durable: boolean }
+    mutable.durable =
+      (operation === DISK_WRITE || operation === DISK_WRITE_ZEROES) && !this.#hasCache(transport)
+    // Before the disk has it: it may complete the request while it is submitted.
+    request.pending = true
+    this.#pending += 1
+    let outcome: number
+    try {
+      outcome = this.#disk.submit(request)
+    } catch (error) {
+      transport.hostFailure(error)
+      outcome = DISK_FAILED
+    }
+    // Completed while it was submitted, whatever came after.
+    if (!request.pending) return DISK_PENDING
+    if (outcome !== DISK_PENDING) {
+      request.pending = false
+      this.#pending -= 1
+      this.#batchBytes += request.length
+    }
+    return outcome
+  }
+
+  /** Without VIRTIO_BLK_F_FLUSH a driver cannot flush: it has no cache (5.2.5.2). */
+  #hasCache(transport: VirtioTransport): boolean {
+    const features = transport.featuresLow
+    if ((features & CONFIG_WCE_BIT) !== 0) return this.config[spec.CONFIG_WRITEBACK_OFFSET] === 1
+    return (features & FLUSH_BIT) !== 0
+  }
+
+  #complete(request: BlockRequest, outcome: DiskOutcome): void {
+    const { chain, queue, runner } = request
+    if (!request.pending || queue === undefined || runner === undefined) return
+    request.pending = false
+    this.#pending -= 1
+    const length = request.isCurrent ? finish(request, outcome) : 0
+    this.#idle.push(request)
+    runner.complete(chain, queue, length)
+    if (this.#pending === 0) this.#wake()
+  }
+
+  #flush(): void {
+    for (const runner of this.#runners) runner.flush()
+    if (!this.#blocked || this.#draining || this.#pending >= this.#pendingMax) return
+    this.#blocked = false
+    for (const runner of this.#runners) runner.run()
+  }
+
+  #drain(): void {
+    this.#draining = true
+    try {
+      this.#disk.drain?.()
+    } finally {
+      this.#draining = false
+    }
+  }
+
+  #wake(): void {
+    for (const resolve of this.#waiting.splice(0)) resolve()
+  }
+}
+
+/**
+ * Writes the status.
+ * @returns the bytes written, from the first writable one on: without the data those before the status are not
+ */
+function finish(request: BlockRequest, status: number): number {
+  const { writableBytes } = request.chain
+  const hasStatus = request.status.writeUint8(status)
+  if (!hasStatus) return 0
+  const isWhole = status === spec.VIRTIO_BLK_S_OK || writableBytes === 1
+  return isWhole ? writableBytes : 0
+}
