@@ -579,6 +579,25 @@ describe('requests in flight', () => {
     expect([guest.device.pending, guest.status]).toEqual([0, DRIVER_OK])
   })
 
+  it('leave no write untracked when they fail half-way', () => {
+    const disk = new SlowDisk()
+    const guest = new BlkGuest({ disk })
+    guest.begin()
+    for (const fail of [() => 1 as const, () => -1 as const]) {
+      disk.submit = (request) => {
+        // As a system call writes: behind the tracker's back.
+        const piece = request.target.takePiece(10)
+        const { pieceRegion, pieceOffset } = request.target
+        pieceRegion.bytes.fill(8, pieceOffset, pieceOffset + piece)
+        disk.requests.push(request)
+        return fail() as -1
+      }
+      guest.send(IN, 0, { data })
+      if (guest.device.pending > 0) disk.finish(1, 1)
+      expect(guest.mock.isDirty(DATA, 10)).toBe(true)
+    }
+  })
+
   it('are completed once, however often a disk says so', () => {
     const disk = new SlowDisk()
     const guest = new BlkGuest({ disk })

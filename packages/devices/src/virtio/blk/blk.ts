@@ -15,7 +15,7 @@ import { featureBit, VIRTIO_ID_BLOCK } from '../spec.ts'
 import type { BlkOptions, BlkSettings } from './config.ts'
 import { blkFeatures, blkSettings, checkDiskSize, writeBlkConfig, writeCapacity } from './config.ts'
 import type { Disk, DiskOutcome } from './disk.ts'
-import { DISK_FAILED, DISK_PENDING, DISK_WRITE, DISK_WRITE_ZEROES } from './disk.ts'
+import { DISK_FAILED, DISK_OK, DISK_PENDING, DISK_READ, DISK_WRITE, DISK_WRITE_ZEROES } from './disk.ts'
 import { PARSE_GET_ID, PARSE_SUBMIT, parseRequest } from './parse.ts'
 import { BlockRequest } from './request.ts'
 import * as spec from './spec.ts'
@@ -232,6 +232,7 @@ export class Blk implements VirtioDevice {
     }
     // Completed while it was submitted, whatever came after.
     if (!request.pending) return DISK_PENDING
+    noteFailed(request, outcome)
     if (outcome !== DISK_PENDING) {
       request.pending = false
       this.#pending -= 1
@@ -252,6 +253,7 @@ export class Blk implements VirtioDevice {
     if (!request.pending || queue === undefined || runner === undefined) return
     request.pending = false
     this.#pending -= 1
+    noteFailed(request, outcome)
     const length = request.isCurrent ? finish(request, outcome) : 0
     this.#idle.push(request)
     runner.complete(chain, queue, length)
@@ -277,6 +279,12 @@ export class Blk implements VirtioDevice {
   #wake(): void {
     for (const resolve of this.#waiting.splice(0)) resolve()
   }
+}
+
+/** A read that failed may have changed memory all the same, and its used length does not tell dirty tracking. */
+function noteFailed(request: BlockRequest, outcome: number): void {
+  if (request.operation !== DISK_READ || outcome === DISK_OK || outcome === DISK_PENDING) return
+  request.chain.markWritten(0, request.length)
 }
 
 /**
