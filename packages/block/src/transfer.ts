@@ -1,0 +1,152 @@
+/**
+ * Moves bytes between a file and the pieces of guest memory that a request is made of: straight, by the kernel, where
+ * the memory has an address in this process; over the views of its regions where it has none.
+ */
+import { readSync, writeSync } from 'node:fs'
+import { IOV_MAX, IoVector, preadInto, pwriteFrom } from '@vmm/sys-util'
+import type { ChainCursor, GuestRegion } from '@vmm/virtio-queue'
+
+const EINTR = 4
+const EFAULT = 14
+const EIO = 5
+
+/** From the file to guest memory. */
+export const TO_MEMORY = true
+/** From guest memory to the file. */
+export const TO_FILE = false
+
+/** One for each disk: it is used again for each request, and allocates nothing. */
+export class Transfer {
+  readonly #vector = new IoVector(IOV_MAX)
+  readonly #addresses = new Float64Array(IOV_MAX)
+  readonly #lengths = new Float64Array(IOV_MAX)
+  #count = 0
+  #bytes = 0
+  /** Where the region seen last lies. */
+  #region: GuestRegion | undefined
+  #base = 0
+
+  /**
+   * Moves bytes, whatever number of system calls that takes.
+   * @param cursor has `length` bytes
+   * @param toMemory {@link TO_MEMORY} or {@link TO_FILE}
+   * @param position in the file, in bytes
+   * @returns how many were moved, fewer than asked at the end of the file; or the negative errno, when any number was
+   */
+  run(fd: number, cursor: ChainCursor, toMemory: boolean, position: number, length: number): number {
+    this.#count = 0
+    this.#bytes = 0
+    let taken = 0
+    let done = 0
+    while (taken < length) {
+      const piece = cursor.takePiece(length - taken)
+      if (piece === 0) return -EFAULT
+      taken += piece
+      const region = cursor.pieceRegion
+      if (region.hostAddress === undefined) {
+        const before = this.#gathered(fd, toMemory, position + done)
+        if (before < 0) return before
+        done += before
+        if (done < taken - piece) return done
+        const moved = throughView(fd, region, cursor.pieceOffset, toMemory, position + done, piece)
+        if (moved < 0) return moved
+        done += moved
+        if (moved < piece) return done
+      } else {
+        this.#gather(region, cursor.pieceOffset, piece)
+        if (this.#count < IOV_MAX) continue
+        const moved = this.#gathered(fd, toMemory, position + done)
+        if (moved < 0) return moved
+        done += moved
+        if (done < taken) return done
+      }
+    }
+    const moved = this.#gathered(fd, toMemory, position + done)
+    return moved < 0 ? moved : done + moved
+  }
+
+  #gather(region: GuestRegion, offset: number, length: number): void {
+    if (region !== this.#region) {
+      this.#region = region
+      this.#base = Number(region.hostAddress)
+    }
+    this.#addresses[this.#count] = this.#base + offset
+    this.#lengths[this.#count] = length
+    this.#count += 1
+    this.#bytes += length
+  }
+
+  /** Moves what was gathered: in one call, unless the kernel does not do all of it at once. */
+  #gathered(fd: number, toMemory: boolean, position: number): number {
+    const count = this.#count
+    const bytes = this.#bytes
+    this.#count = 0
+    this.#bytes = 0
+    if (count === 0) return 0
+    if (count === 1) return moveAll(fd, this.#addresses[0] as number, bytes, toMemory, position)
+    const vector = this.#vector
+    vector.clear()
+    for (let i = 0; i < count; i += 1) vector.push(this.#addresses[i] as number, this.#lengths[i] as number)
+    let done: number
+    do {
+      done = toMemory ? vector.readFrom(fd, position) : vector.writeTo(fd, position)
+    } while (done === -EINTR)
+    return done < 0 || done === bytes ? done : this.#rest(fd, toMemory, position, count, done)
+  }
+
+  /** What is left after the first `done` bytes of the pieces: one by one, up to the end of the file or an error. */
+  #rest(fd: number, toMemory: boolean, position: number, count: number, moved: number): number {
+    let done = moved
+    let before = 0
+    for (let i = 0; i < count; i += 1) {
+      const length = this.#lengths[i] as number
+      const skip = Math.min(Math.max(done - before, 0), length)
+      before += length
+      if (skip === length) continue
+      const address = (this.#addresses[i] as number) + skip
+      const result = moveAll(fd, address, length - skip, toMemory, position + done)
+      if (result < 0) return result
+      done += result
+      if (result < length - skip) return done
+    }
+    return done
+  }
+}
+
+function moveAll(fd: number, address: number, length: number, toMemory: boolean, position: number): number {
+  let done = 0
+  while (done < length) {
+    const result = toMemory
+      ? preadInto(fd, address + done, length - done, position + done)
+      : pwriteFrom(fd, address + done, length - done, position + done)
+    if (result === -EINTR) continue
+    if (result < 0) return result
+    if (result === 0) break
+    done += result
+  }
+  return done
+}
+
+function throughView(
+  fd: number,
+  region: GuestRegion,
+  offset: number,
+  toMemory: boolean,
+  position: number,
+  length: number,
+): number {
+  let done = 0
+  try {
+    while (done < length) {
+      const result = toMemory
+        ? readSync(fd, region.bytes, offset + done, length - done, position + done)
+        : writeSync(fd, region.bytes, offset + done, length - done, position + done)
+      if (result === 0) break
+      done += result
+    }
+  } catch (error) {
+    const { errno = -EIO } = error as NodeJS.ErrnoException
+    return errno
+  }
+  return done
+}
