@@ -2,7 +2,7 @@
  * The file behind a disk: opened, checked, locked. What moves data between it and a guest is elsewhere
  * (`file-disk.ts`): any engine can sit on this.
  */
-import { type BigIntStats, constants, fstatSync, statSync } from 'node:fs'
+import { constants, fstatSync, type Stats, statSync } from 'node:fs'
 import { _IOR, ioctl, lockFile, OwnedFd, openPath, punchHole } from '@vmm/sys-util'
 import { BlockError, reasonOf } from './error.ts'
 
@@ -50,10 +50,11 @@ export class DiskFile implements Disposable {
     this.#owned = open(path, readOnly)
     try {
       const { fd } = this.#owned
-      const stats = fstatSync(fd, { bigint: true })
+      const stats = fstatSync(fd)
       checkType(path, stats)
       if (lock) lockDisk(path, fd, !readOnly)
-      this.size = stats.isBlockDevice() ? deviceSize(fd) : Number(fstatSync(fd).size)
+      // Asked when it is locked: whoever had it before may have changed it.
+      this.size = stats.isBlockDevice() ? deviceSize(fd) : fstatSync(fd).size
       checkSize(path, this.size)
       this.canDiscard = !readOnly && stats.isFile() && hasHoles(fd, this.size)
     } catch (cause) {
@@ -86,9 +87,9 @@ function failedToOpen(path: string, cause: unknown): BlockError {
   return new BlockError('ERR_BLOCK_OPEN', path, `cannot be opened: ${reasonOf(cause)}`, { cause })
 }
 
-function look(path: string): BigIntStats {
+function look(path: string): Stats {
   try {
-    return statSync(path, { bigint: true })
+    return statSync(path)
   } catch (cause) {
     const reason = reasonOf(cause)
     if (reason !== 'ENOENT' && reason !== 'ENOTDIR') throw failedToOpen(path, cause)
@@ -96,7 +97,7 @@ function look(path: string): BigIntStats {
   }
 }
 
-function checkType(path: string, stats: BigIntStats): void {
+function checkType(path: string, stats: Stats): void {
   if (stats.isFile() || stats.isBlockDevice()) return
   if (stats.isDirectory()) throw new BlockError('ERR_BLOCK_DIRECTORY', path, 'is a directory')
   throw new BlockError('ERR_BLOCK_TYPE', path, 'is neither a regular file nor a block device')
@@ -108,7 +109,7 @@ function open(path: string, readOnly: boolean): OwnedFd {
   try {
     return new OwnedFd(openPath(path, flags | (readOnly ? constants.O_RDONLY : constants.O_RDWR)))
   } catch (cause) {
-    if (!readOnly && isRefusal(cause) && canRead(path, flags)) {
+    if (isRefusal(cause) && canRead(path, flags)) {
       const what = `cannot be written on this host (${reasonOf(cause)}): attach it as read-only`
       throw new BlockError('ERR_BLOCK_READ_ONLY', path, what, { cause })
     }

@@ -15,7 +15,6 @@ import {
   DISK_OK,
   DISK_PENDING,
   DISK_READ,
-  DISK_UNSUPPORTED,
   DISK_WRITE,
   DISK_WRITE_ZEROES,
 } from '@vmm/devices/virtio'
@@ -128,7 +127,6 @@ export class FileDisk implements Disk, Disposable {
 
   #clear(request: BlockRequest): DiskOutcome | typeof DISK_PENDING {
     const { operation, position, length, mayUnmap } = request
-    if (operation === DISK_DISCARD && !this.canDiscard) return DISK_UNSUPPORTED
     try {
       if (operation === DISK_DISCARD || mayUnmap) punchHole(this.#file.fd, position, length)
       else zeroRange(this.#file.fd, position, length)

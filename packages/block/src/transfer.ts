@@ -47,18 +47,15 @@ export class Transfer {
         const before = this.#gathered(fd, toMemory, position + done)
         if (before < 0) return before
         done += before
-        if (done < taken - piece) return done
         const moved = throughView(fd, region, cursor.pieceOffset, toMemory, position + done, piece)
         if (moved < 0) return moved
         done += moved
-        if (moved < piece) return done
       } else {
         this.#gather(region, cursor.pieceOffset, piece)
         if (this.#count < IOV_MAX) continue
         const moved = this.#gathered(fd, toMemory, position + done)
         if (moved < 0) return moved
         done += moved
-        if (done < taken) return done
       }
     }
     const moved = this.#gathered(fd, toMemory, position + done)
@@ -94,7 +91,7 @@ export class Transfer {
     return done < 0 || done === bytes ? done : this.#rest(fd, toMemory, position, count, done)
   }
 
-  /** What is left after the first `done` bytes of the pieces: one by one, up to the end of the file or an error. */
+  /** What is left of the pieces after the first `moved` bytes, one by one. At the end of the file it is short again. */
   #rest(fd: number, toMemory: boolean, position: number, count: number, moved: number): number {
     let done = moved
     let before = 0
@@ -102,12 +99,10 @@ export class Transfer {
       const length = this.#lengths[i] as number
       const skip = Math.min(Math.max(done - before, 0), length)
       before += length
-      if (skip === length) continue
       const address = (this.#addresses[i] as number) + skip
       const result = moveAll(fd, address, length - skip, toMemory, position + done)
       if (result < 0) return result
       done += result
-      if (result < length - skip) return done
     }
     return done
   }

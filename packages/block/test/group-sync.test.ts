@@ -154,6 +154,8 @@ describe('closing while a flush is under way', () => {
     expect([file.closed, held.calls]).toEqual([true, 1])
     expect(guest.driver.reap()).toBeUndefined()
     own(openDisk(path))
+    expect(guest.request(T_FLUSH, 0).status).toBe(S_IOERR)
+    expect(held.calls).toBe(1)
   })
 
   test('leaves no descriptor behind when the flush fails', async () => {
