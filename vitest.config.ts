@@ -10,6 +10,7 @@ export default defineConfig({
     // Slow tests take the better part of an hour: `npm run test:slow` alone runs them.
     exclude: process.env['VMM_SLOW'] ? [] : ['tests/slow/**'],
     include: ['packages/*/test/**/*.test.ts', 'examples/*/test/**/*.test.ts', 'tests/**/*.test.ts'],
+    setupFiles: ['tests/support/property-tests.ts'],
     // Interpreted guests make single tests slow; a hang still ends.
     testTimeout: 300_000,
     hookTimeout: 300_000,

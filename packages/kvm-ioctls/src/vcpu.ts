@@ -197,7 +197,8 @@ export class Vcpu extends VcpuState {
 
   /**
    * Ends the run that another thread of this process has under way by {@link runSync}, or else its next one. Say to its
-   * loop what it shall do before, by Atomics, and nothing gets lost.
+   * loop what it shall do before, by Atomics, and nothing gets lost. A loop that has ended on being told has no next run:
+   * give up by `signal` when it says so.
    * @param signal gives up waiting; default never
    * @returns settles once the run has ended
    */

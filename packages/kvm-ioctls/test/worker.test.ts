@@ -45,8 +45,12 @@ async function startWorker(vcpu: Vcpu): Promise<{
   const stop = async (): Promise<Record<string, number>> => {
     const result = once(worker, 'message')
     Atomics.store(new Int32Array(control), 0, 1)
-    await vcpu.kickRemote()
+    // A worker between two runs sees what it is told at once, and has no more runs for a kick to end.
+    const stopped = new AbortController()
+    const kicked = vcpu.kickRemote(stopped.signal).catch((error: Error) => error.name)
     const [exits] = await result
+    stopped.abort()
+    expect([undefined, 'AbortError']).toContain(await kicked)
     return exits
   }
   return { worker, stop }
