@@ -1,12 +1,13 @@
 /**
  * Wrong input to example-vmm: one clear sentence, the right exit status, no stack trace.
  */
-import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir, totalmem } from 'node:os'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { EM_X86_64, elf32, elf64, HLT, PT_LOAD } from '../support/elf.ts'
-import { guestFile, runVmm } from '../support/example-vmm.ts'
+import { guestFile, runVmm, startVmm } from '../support/example-vmm.ts'
 import { describeWithKvm } from '../support/kvm.ts'
 
 const USAGE = 2
@@ -77,6 +78,17 @@ test('an initrd that does not fit', () =>
   expectComplaint(run('good', '--initrd', file('initrd')), USAGE, /63 MiB/))
 test('a command line too long', () =>
   expectComplaint(run('good', '--cmdline', 'x'.repeat(100_000)), USAGE, /command line/))
+for (const [name, disk, sentence] of [
+  ['without a path', 'readonly=on', /--disk.*path=FILE/],
+  ['with an unknown option', 'path=x,cache=no', /--disk.*got cache/],
+  ['with an option twice', 'path=x,path=y', /--disk.*one path/],
+  ['that is neither read-only nor not', 'path=x,readonly=maybe', /--disk.*readonly=on/],
+  ['whose id is too long', `path=x,id=${'i'.repeat(21)}`, /--disk.*20 characters/],
+] as const) {
+  test(`a disk ${name}`, () => expectComplaint(run('good', '--disk', disk), USAGE, sentence))
+}
+test('two disks of one id', () =>
+  expectComplaint(run('good', '--disk', 'path=x,id=a', '--disk', 'path=y,id=a'), USAGE, /--disk.*a twice/))
 test('help is no error', async () => {
   const result = await runVmm(['run', '--help'])
   expect(result.status).toBe(0)
@@ -100,6 +112,23 @@ test.skipIf(process.getuid?.() !== 0)(
 
 describeWithKvm('on KVM', () => {
   test('more CPUs than KVM allows', () => expectComplaint(run('good', '--cpus', '255'), USAGE, /--cpus/))
+  for (const [name, path, sentence] of [
+    ['is not there', 'missing', /missing/],
+    ['is a folder', 'folder', /folder.*directory/],
+    ['is empty', 'empty', /empty/],
+    ['is no multiple of 512 bytes', 'cut-header', /cut-header.*512/],
+  ] as const) {
+    test(`a disk that ${name}`, () =>
+      expectComplaint(run('good', '--disk', `path=${file(path)}`), USAGE, sentence))
+  }
+  test('a disk that another VM has', async () => {
+    writeFileSync(file('disk'), Buffer.alloc(4096))
+    const first = startVmm([...run('good'), '--disk', `path=${file('disk')}`])
+    while (!readFileSync('/proc/locks', 'latin1').includes(`:${statSync(file('disk')).ino} `)) await sleep(20)
+    await expectComplaint(run('good', '--disk', `path=${file('disk')}`), USAGE, /disk.*(lock|use)/)
+    first.child.kill('SIGTERM')
+    expect((await first.result).status).toBe(143)
+  })
   test('a kernel that is given too little time', async () => {
     const result = await runVmm([
       'run',

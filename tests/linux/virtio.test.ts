@@ -1,7 +1,9 @@
 /**
  * Virtio devices under their real drivers, in a real Linux on real KVM.
  */
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { execFileSync } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
@@ -35,6 +37,37 @@ describeWithKvm('virtio in Linux', () => {
     folder = mkdtempSync(join(tmpdir(), 'vmm-virtio-'))
   })
   afterAll(() => rmSync(folder, { recursive: true }))
+
+  test('virtio-blk keeps an ext4 file system, beside a read-only disk', async () => {
+    const tree = join(folder, 'tree')
+    mkdirSync(tree)
+    writeFileSync(join(tree, 'greeting'), 'hello from the host\n')
+    const [writable, readOnly] = ['writable.img', 'read-only.img'].map((name) => join(folder, name))
+    for (const image of [writable, readOnly]) {
+      execFileSync('mke2fs', ['-q', '-t', 'ext4', '-d', tree, String(image), '16m'])
+    }
+    const { output, exits } = await shell(
+      [
+        'mkdir /a /b; mount /dev/vda /a && mount -o ro /dev/vdb /b',
+        'echo "serials $(cat /sys/block/vda/serial) $(cat /sys/block/vdb/serial) ro $(cat /sys/block/vdb/ro)"',
+        'cat /a/greeting; seq 1 400 > /a/numbers; echo "sum $(md5sum < /a/numbers)"; umount /a',
+        'echo "read $(md5sum < /b/greeting)"',
+      ],
+      ...['--disk', `path=${writable}`, '--disk', `path=${readOnly},readonly=on,id=second`],
+    )
+    expect(output).toMatch(/^serials disk0 second ro 1$/m)
+    expect(output).toMatch(/^hello from the host$/m)
+    const md5 = (data: string | Buffer) => createHash('md5').update(data).digest('hex')
+    const numbers = Array.from({ length: 400 }, (_, index) => `${index + 1}\n`).join('')
+    expect(output).toMatch(new RegExp(`^sum ${md5(numbers)}`, 'm'))
+    expect(output).toMatch(new RegExp(`^read ${md5('hello from the host\n')}`, 'm'))
+    // The host finds what the guest wrote, in a file system without a fault.
+    execFileSync('e2fsck', ['-f', '-n', String(writable)], { stdio: 'pipe' })
+    const found = execFileSync('debugfs', ['-R', 'cat numbers', String(writable)], { stdio: 'pipe' })
+    expect(md5(found)).toBe(md5(numbers))
+    expect(exits['mmio-read']).toBeUndefined()
+    expect(exits['mmio-write']).toBeLessThan(100)
+  })
 
   test('virtio-rng serves hundreds of requests without an exit for any of them', async () => {
     const { output, exits } = await shell(

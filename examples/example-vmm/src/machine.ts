@@ -3,6 +3,7 @@
  * the wiring alone.
  */
 import { randomBytes } from 'node:crypto'
+import { openDisk } from '@vmm/block'
 import {
   BOOT_TIMER_PORT,
   BOOT_TIMER_SIZE,
@@ -25,7 +26,7 @@ import {
   SERIAL_SIZE,
   Serial,
 } from '@vmm/devices'
-import { Rng } from '@vmm/devices/virtio'
+import { Blk, Rng } from '@vmm/devices/virtio'
 import { EventManager } from '@vmm/event-manager'
 import { KVM_PIT_SPEAKER_DUMMY, Kvm, type Vm } from '@vmm/kvm-ioctls'
 import {
@@ -41,6 +42,7 @@ import {
 import { EventFd } from '@vmm/sys-util'
 import type { GuestMemory } from '@vmm/vm-memory'
 import { MappedMemory } from '@vmm/vm-memory/mmap'
+import type { DiskOption } from './disk-option.ts'
 import { type MachineEnd, STATUS_HOST_FAILURE, STATUS_OK } from './end.ts'
 import { checkAgainstHost, isInterpretingKvm } from './host.ts'
 import { type RunOptions, UsageError } from './options.ts'
@@ -109,6 +111,7 @@ export class Machine {
   readonly #cleanup: Cleanup
   readonly #vm: Vm
   readonly #virtio: VirtioBus
+  readonly #disks: Blk[] = []
   #vcpus: readonly GuestVcpu[] = []
   #ended = false
 
@@ -206,9 +209,17 @@ export class Machine {
     const { kernel, initrd } = await loadImages(memory, options)
     const { cpus } = options
     const cmdline = Cmdline.from(options.cmdline)
+    for (const disk of options.disk) this.#attachDisk(disk)
     if (options.rng) this.#virtio.attach(new Rng())
     this.#virtio.announce(cmdline)
-    const bootState = configureBoot(memory, { kernel, initrd, cmdline, cpus, rngSeed: randomBytes(64) })
+    const bootState = configureBoot(memory, {
+      kernel,
+      initrd,
+      cmdline,
+      cpus,
+      interrupts: this.#virtio.interrupts,
+      rngSeed: randomBytes(64),
+    })
     const cpuid = kvm.supportedCpuid()
     this.#vcpus = Array.from({ length: cpus }, (_, index) => {
       // The others wait for INIT and SIPI, as KVM makes them.
@@ -220,6 +231,16 @@ export class Machine {
         memory,
       })
     })
+  }
+
+  #attachDisk({ path, readOnly, id }: DiskOption): void {
+    const disk = this.#cleanup.add(openDisk(path, { readOnly }))
+    const blk = new Blk({ disk, id })
+    this.#virtio.attach(blk, {
+      // The guest sees an I/O error; its host gets to know why.
+      hostFailure: (error) => process.stderr.write(`example-vmm: ${(error as Error).message}\r\n`),
+    })
+    this.#disks.push(blk)
   }
 
   /** Whether the VM has begun to end. */
@@ -238,6 +259,7 @@ export class Machine {
     const end = await this.end
     await Promise.all(this.#vcpus.map((vcpu) => vcpu.kvm.kick()))
     await Promise.all(loops)
+    await Promise.all(this.#disks.map((disk) => disk.idle()))
     this.serial.flush()
     this.report.mark('exit')
     return end

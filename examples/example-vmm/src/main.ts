@@ -2,7 +2,8 @@
  * `example-vmm`: options in, a VM run to its end, exit status out.
  */
 import { writeFileSync } from 'node:fs'
-import { connectInput } from '@vmm/devices'
+import { BlockError } from '@vmm/block'
+import { connectInput, DevicesError } from '@vmm/devices'
 import { KvmError } from '@vmm/kvm-ioctls'
 import { LoaderError } from '@vmm/linux-loader'
 import { SystemError } from '@vmm/sys-util'
@@ -65,6 +66,8 @@ function checkWritable(path: string): void {
 /** Errors that tell all in their message: a stack trace would say nothing more. */
 function isExpected(error: unknown): error is Error {
   return (
+    error instanceof BlockError ||
+    error instanceof DevicesError ||
     error instanceof UsageError ||
     error instanceof KvmError ||
     error instanceof LoaderError ||
@@ -82,7 +85,7 @@ async function main(): Promise<number> {
     return end.status
   } catch (error) {
     process.stderr.write(`example-vmm: ${isExpected(error) ? error.message : (error as Error).stack}\n`)
-    const isUsage = error instanceof UsageError || error instanceof LoaderError
+    const isUsage = error instanceof UsageError || error instanceof LoaderError || error instanceof BlockError
     return isUsage ? STATUS_USAGE : STATUS_HOST_FAILURE
   }
 }

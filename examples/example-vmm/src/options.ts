@@ -2,6 +2,7 @@
  * The command line: what may be asked, and which of it can't be.
  */
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander'
+import { type DiskOption, parseDisk } from './disk-option.ts'
 
 /** What the user asked is impossible: exit status 2. */
 export class UsageError extends Error {
@@ -30,6 +31,8 @@ export interface RunOptions {
   readonly memory: number
   /** Number of vCPUs. */
   readonly cpus: number
+  /** The disks: /dev/vda and so on. */
+  readonly disk: readonly DiskOption[]
   /** Whether the guest gets an entropy device. */
   readonly rng: boolean
   /** Path of the KVM device. */
@@ -86,6 +89,7 @@ export function parseArguments(args: readonly string[]): RunOptions | undefined 
     .option('--cmdline <text>', "the kernel's command line", DEFAULT_CMDLINE)
     .option('--memory <mib>', 'guest memory', wholeNumber(MEMORY_MIN_MIB, 2 ** 24, 'MiB'), 128)
     .option('--cpus <n>', 'number of vCPUs', wholeNumber(1, 254, 'vCPUs'), 1)
+    .option('--disk <path=FILE[,readonly=on][,id=NAME]>', 'a disk; more than once for more', parseDisk, [])
     .option('--rng', 'give the guest random numbers by virtio-rng', false)
     .option('--kvm <path>', "the host's KVM device", '/dev/kvm')
     .option('--timeout <seconds>', 'end the VM after so long, with exit status 4', seconds)
@@ -113,7 +117,10 @@ Exit status:
     throw new UsageError(
       error.code === 'commander.help'
         ? 'no command given: see example-vmm --help'
-        : complaint.trim().replace(/^error: /, ''),
+        : complaint
+            .trim()
+            .replace(/^error: /, '')
+            .replaceAll('\n', ' '),
     )
   }
   return options

@@ -10,12 +10,16 @@ import {
   MmioTransport,
   VIRTIO_MMIO_SIZE,
   type VirtioDevice,
+  type VirtioEvents,
 } from '@vmm/devices/virtio'
 import type { EventManager } from '@vmm/event-manager'
 import { KVM_CAP_READONLY_MEM, KVM_MEM_READONLY, type Vm } from '@vmm/kvm-ioctls'
 import type { Cmdline } from '@vmm/linux-loader'
 import { EventFd, Mapping } from '@vmm/sys-util'
 import type { GuestMemory } from '@vmm/vm-memory'
+
+/** Interrupts of a PC's ISA bus. */
+const ISA_IRQS = 16
 
 /** What the bus is part of. */
 export interface VirtioHost {
@@ -39,8 +43,16 @@ export class VirtioBus {
     this.#pagesAreMapped = host.vm.checkExtension(KVM_CAP_READONLY_MEM) > 0
   }
 
-  /** Puts a device on the bus, before the guest runs. */
-  attach(device: VirtioDevice): void {
+  /** The interrupts that no PC knows by itself: for the MP table. */
+  get interrupts(): readonly { readonly irq: number }[] {
+    return this.#places.filter(({ gsi }) => gsi >= ISA_IRQS).map(({ gsi }) => ({ irq: gsi }))
+  }
+
+  /**
+   * Puts a device on the bus, before the guest runs.
+   * @param events gets to know what goes wrong with it
+   */
+  attach(device: VirtioDevice, events?: VirtioEvents): void {
     const { vm, memory, mmio, own } = this.#host
     const place = this.#slots.take()
     const interrupt = own(new EventFd())
@@ -49,6 +61,7 @@ export class VirtioBus {
     const transport = new MmioTransport({
       device,
       memory,
+      events,
       interrupt: { trigger: () => interrupt.write() },
       page: new Uint8Array(page.view()),
       // Who reads the status by an exit pays for the acknowledgement's exit as well.
