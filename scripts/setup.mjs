@@ -4,7 +4,7 @@
  */
 import { spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { existsSync, mkdirSync, openSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { closeSync, existsSync, mkdirSync, openSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
@@ -54,6 +54,7 @@ function run(command, args, log) {
     const child = spawn(command, args, { cwd: root, stdio: ['ignore', out, out] })
     child.on('error', reject)
     child.on('close', (code, signal) => {
+      closeSync(out)
       if (code === 0) return resolve()
       const tail = readFileSync(log, 'utf8').trimEnd().split('\n').slice(-15).join('\n')
       reject(
@@ -128,13 +129,15 @@ export async function main(body) {
 }
 
 /** Runs a command with this process's terminal and gives its exit status. */
-export function runInTerminal(command, args, env = process.env) {
+export function runInTerminal(command, args) {
   return new Promise((resolve, reject) => {
-    const child = spawn(command, args, { cwd: root, stdio: 'inherit', env })
+    const child = spawn(command, args, { cwd: root, stdio: 'inherit' })
     // The terminal sends Ctrl-C to both; what it means is the child's to say.
     const relay = (signal) => child.kill(signal)
-    const keep = () => {}
-    process.on('SIGINT', keep).on('SIGTERM', relay).on('SIGHUP', relay)
+    process
+      .on('SIGINT', () => {})
+      .on('SIGTERM', relay)
+      .on('SIGHUP', relay)
     child.on('error', reject)
     child.on('close', (code, signal) => {
       resolve(code ?? (signal === 'SIGINT' ? 130 : 1))
