@@ -133,11 +133,16 @@ describeWithKvm('example-vmm on a terminal', () => {
     const vmm = `exec ${process.execPath} ${EXAMPLE_VMM} ${run(name, HALT).join(' ')}`
     const [before, after, pid] = ['before', 'after', 'pid'].map((suffix) => file(`${name}.${suffix}`))
     const session = new TerminalSession(
-      `stty -g > ${before}; (echo $BASHPID > ${pid}; ${vmm}); s=$?; stty -g > ${after}; exit $s`,
+      `stty -g > ${before}; sh -c 'echo $$ > ${pid}; ${vmm}'; s=$?; stty -g > ${after}; exit $s`,
     )
     return {
       session,
-      pid: () => Number(readFileSync(String(pid), 'utf8')),
+      pid: () => {
+        const text = readFileSync(String(pid), 'utf8')
+        // No number reads as 0, and a signal to process 0 goes to all of the test's own group.
+        if (!/^[1-9]\d*\n$/.test(text)) throw new Error(`no process id: ${JSON.stringify(text)}`)
+        return Number(text)
+      },
       settings: (when: 'before' | 'after') => readFileSync(file(`${name}.${when}`), 'utf8'),
     }
   }

@@ -16,6 +16,8 @@ export class TerminalSession {
   constructor(command: string) {
     this.child = spawn('script', ['--quiet', '--return', '--flush', '--command', command, '/dev/null'], {
       stdio: ['pipe', 'pipe', 'ignore'],
+      // script(1) takes the user's shell, whichever that is.
+      env: { ...process.env, SHELL: '/bin/sh' },
     })
     this.child.stdout?.on('data', (data: Buffer) => {
       this.#output += data.toString('latin1')
