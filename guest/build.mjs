@@ -1,5 +1,6 @@
 // Builds the test guest into .cache/guest/: vmlinux and bzImage (Debian's kernel source, microvm.config,
-// the patches), initramfs.cpio (init.c alone) and busybox.cpio (init.c and Debian's busybox).
+// the patches), initramfs.cpio (init.c alone), busybox.cpio (init.c and Debian's busybox) and programs.cpio (these and
+// the programs of programs/).
 //
 //   node guest/build.mjs        builds what is out of date; well under a second when nothing is
 //
@@ -28,16 +29,19 @@ const KERNEL_TARBALL = `/usr/src/${KERNEL_PACKAGE}.tar.xz`
 const BUSYBOX_PACKAGE = 'busybox-static'
 const BUSYBOX = '/bin/busybox'
 const COMPILER_PACKAGE = 'gcc'
+const LIBC_PACKAGE = 'musl-tools'
 const PACKAGES = [
   KERNEL_PACKAGE,
   BUSYBOX_PACKAGE,
   COMPILER_PACKAGE,
+  LIBC_PACKAGE,
   ...['bc', 'bison', 'flex', 'libc6-dev', 'libelf-dev', 'lz4', 'make', 'patch', 'xz-utils'],
 ]
 
 const PATCHES = ['pvm-syscall.patch', 'boot-time.patch']
 const INPUT_FILES = ['build.mjs', 'cpio.mjs', 'init.c', 'microvm.config', ...PATCHES]
-const RESULTS = ['vmlinux', 'bzImage', 'System.map', 'initramfs.cpio', 'busybox.cpio']
+const PROGRAMS = join(SOURCES, 'programs')
+const RESULTS = ['vmlinux', 'bzImage', 'System.map', 'initramfs.cpio', 'busybox.cpio', 'programs.cpio']
 
 // Most of the tree, which this kernel cannot use. Kconfig files stay: others include them.
 const UNUSED_SOURCES = [
@@ -67,6 +71,12 @@ const INIT_FLAGS = [
   '-Wl,--build-id=none,-z,noseparate-code,-z,norelro,--strip-all',
 ]
 
+// Small static programs; musl-gcc looks for no headers of the kernel by itself.
+const PROGRAM_FLAGS = [
+  ...['-Os', '-static', '-Wall', '-Wextra', '-Werror', '-Wl,--build-id=none,-z,noseparate-code,--strip-all'],
+  ...['-idirafter', '/usr/include', '-idirafter', '/usr/include/x86_64-linux-gnu'],
+]
+
 /** A failure that is told in its message alone: no stack trace helps the reader. */
 export class GuestBuildError extends Error {
   name = 'GuestBuildError'
@@ -78,7 +88,7 @@ export class GuestBuildError extends Error {
  * @param {object} [options]
  * @param {(line: string) => void} [options.log] gets the progress, some lines for a build and none when nothing is to be
  *   done. Default: standard error, where one line is rewritten if that is a terminal.
- * @returns {Promise<Record<'vmlinux' | 'bzImage' | 'initramfs' | 'busybox' | 'systemMap', string>>} the paths
+ * @returns {Promise<Record<'vmlinux' | 'bzImage' | 'initramfs' | 'busybox' | 'programs' | 'systemMap', string>>} the paths
  * @throws {GuestBuildError} when a package is missing and cannot be installed, or a step fails
  */
 export async function buildGuest({ log } = {}) {
@@ -91,8 +101,10 @@ export async function buildGuest({ log } = {}) {
       unlock()
     }
   }
-  const [vmlinux, bzImage, systemMap, initramfs, busybox] = RESULTS.map((name) => join(OUTPUT, name))
-  return { vmlinux, bzImage, systemMap, initramfs, busybox }
+  const [vmlinux, bzImage, systemMap, initramfs, busybox, programs] = RESULTS.map((name) =>
+    join(OUTPUT, name),
+  )
+  return { vmlinux, bzImage, systemMap, initramfs, busybox, programs }
 }
 
 async function build(progress) {
@@ -105,9 +117,12 @@ async function build(progress) {
   const next = join(OUTPUT, 'next')
   await rm(next, { recursive: true, force: true })
   await mkdir(next)
-  await progress.step('compiling init', () =>
-    run('gcc', [...INIT_FLAGS, '-o', join(next, 'init'), join(SOURCES, 'init.c')]),
-  )
+  const programs = await programSources()
+  await progress.step('compiling init and the programs', async () => {
+    await run('gcc', [...INIT_FLAGS, '-o', join(next, 'init'), join(SOURCES, 'init.c')])
+    for (const name of programs)
+      await run('musl-gcc', [...PROGRAM_FLAGS, '-o', join(next, name), join(PROGRAMS, `${name}.c`)])
+  })
   await progress.step('writing the images', async () => {
     // A loader needs the segments and the PVH note; symbols go to System.map.
     await run('objcopy', ['--strip-all', join(tree, 'vmlinux'), join(next, 'vmlinux')])
@@ -115,16 +130,29 @@ async function build(progress) {
     await copyFile(join(tree, 'System.map'), join(next, 'System.map'))
     const init = file('init', await readFile(join(next, 'init')), 0o755)
     await writeFile(join(next, 'initramfs.cpio'), cpioArchive([init]))
-    await writeFile(join(next, 'busybox.cpio'), cpioArchive([init, ...(await busyboxEntries())]))
+    const shell = [init, ...(await busyboxEntries())]
+    await writeFile(join(next, 'busybox.cpio'), cpioArchive(shell))
+    for (const name of programs) shell.push(file(`bin/${name}`, await readFile(join(next, name)), 0o755))
+    await writeFile(join(next, 'programs.cpio'), cpioArchive(shell))
     await publish(next)
   })
 }
 
 // --- The cache ---
 
+/** Names of the C files of programs/, without their ending. */
+async function programSources() {
+  const names = await readdir(PROGRAMS).catch(() => [])
+  return names
+    .filter((name) => name.endsWith('.c'))
+    .map((name) => name.slice(0, -2))
+    .sort()
+}
+
 async function inputHash() {
   const hash = createHash('sha256')
-  for (const name of INPUT_FILES) {
+  const programs = (await programSources()).map((name) => join('programs', `${name}.c`))
+  for (const name of [...INPUT_FILES, ...programs]) {
     const content = await readFile(join(SOURCES, name))
     hash.update(`${name} ${content.length}\n`).update(content)
   }
@@ -152,7 +180,7 @@ async function isUpToDate() {
 async function publish(next) {
   const versions = await installedVersions()
   const stamp = { inputs: await inputHash(), versions: {}, sizes: {} }
-  for (const name of [KERNEL_PACKAGE, BUSYBOX_PACKAGE, COMPILER_PACKAGE])
+  for (const name of [KERNEL_PACKAGE, BUSYBOX_PACKAGE, COMPILER_PACKAGE, LIBC_PACKAGE])
     stamp.versions[name] = versions.get(name)
   for (const name of RESULTS) stamp.sizes[name] = (await stat(join(next, name))).size
   await writeFile(join(next, 'stamp.json'), JSON.stringify(stamp, null, 2))

@@ -3,34 +3,14 @@
  */
 import { execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { commandLine } from '../../guest/cmdline.mjs'
-import { guestFile, startVmm } from '../support/example-vmm.ts'
 import { describeWithKvm } from '../support/kvm.ts'
+import { runLinux } from '../support/linux.ts'
 
 let folder: string
-
-/** Runs shell commands in a guest with more devices; gives what it printed and the exits by kind. */
-async function shell(commands: readonly string[], ...devices: string[]) {
-  const report = join(folder, 'report.json')
-  const vmm = startVmm(
-    [
-      'run',
-      ...['--kernel', guestFile('vmlinux'), '--initrd', guestFile('busybox.cpio')],
-      ...['--memory', '64', '--cmdline', commandLine(), '--timeout', '240', '--report', report],
-      ...devices,
-    ],
-    { stdin: 'pipe' },
-  )
-  vmm.child.stdin?.end(`${[...commands, 'poweroff'].join('\n')}\n`)
-  const { status, stdout, stderr } = await vmm.result
-  expect(stderr).toBe('')
-  expect(status).toBe(0)
-  return { output: stdout.replaceAll('\r', ''), exits: JSON.parse(readFileSync(report, 'utf8')).exits }
-}
 
 describeWithKvm('virtio in Linux', () => {
   beforeAll(() => {
@@ -46,14 +26,14 @@ describeWithKvm('virtio in Linux', () => {
     for (const image of [writable, readOnly]) {
       execFileSync('mke2fs', ['-q', '-t', 'ext4', '-d', tree, String(image), '16m'])
     }
-    const { output, exits } = await shell(
+    const { output, report } = await runLinux(
       [
         'mkdir /a /b; mount /dev/vda /a && mount -o ro /dev/vdb /b',
         'echo "serials $(cat /sys/block/vda/serial) $(cat /sys/block/vdb/serial) ro $(cat /sys/block/vdb/ro)"',
         'cat /a/greeting; seq 1 400 > /a/numbers; echo "sum $(md5sum < /a/numbers)"; umount /a',
         'echo "read $(md5sum < /b/greeting)"',
       ],
-      ...['--disk', `path=${writable}`, '--disk', `path=${readOnly},readonly=on,id=second`],
+      { devices: ['--disk', `path=${writable}`, '--disk', `path=${readOnly},readonly=on,id=second`] },
     )
     expect(output).toMatch(/^serials disk0 second ro 1$/m)
     expect(output).toMatch(/^hello from the host$/m)
@@ -65,25 +45,25 @@ describeWithKvm('virtio in Linux', () => {
     execFileSync('e2fsck', ['-f', '-n', String(writable)], { stdio: 'pipe' })
     const found = execFileSync('debugfs', ['-R', 'cat numbers', String(writable)], { stdio: 'pipe' })
     expect(md5(found)).toBe(md5(numbers))
-    expect(exits['mmio-read']).toBeUndefined()
-    expect(exits['mmio-write']).toBeLessThan(100)
+    expect(report.exits['mmio-read']).toBeUndefined()
+    expect(report.exits['mmio-write']).toBeLessThan(100)
   })
 
   test('virtio-rng serves hundreds of requests without an exit for any of them', async () => {
-    const { output, exits } = await shell(
+    const { output, report } = await runLinux(
       [
         'echo "source $(cat /sys/class/misc/hw_random/rng_current)"',
         'echo "got $(head -c 20000 /dev/hwrng | wc -c)"',
         'echo "interrupts $(grep virtio /proc/interrupts)"',
       ],
-      '--rng',
+      { devices: ['--rng'] },
     )
     expect(output).toMatch(/^source virtio_rng\.0$/m)
     expect(output).toMatch(/^got 20000$/m)
     const interrupts = Number(/^interrupts +\d+: +(\d+) .*virtio0/m.exec(output)?.[1])
     expect(interrupts).toBeGreaterThan(200)
     // The registers are set up by exits, some twenty of them; requests and interrupts are not among these.
-    expect(exits['mmio-read']).toBeUndefined()
-    expect(exits['mmio-write']).toBeLessThan(50)
+    expect(report.exits['mmio-read']).toBeUndefined()
+    expect(report.exits['mmio-write']).toBeLessThan(50)
   })
 })

@@ -17,7 +17,7 @@ export function isInterpretingKvm(): boolean {
 }
 
 /** @throws UsageError where the host cannot give what the options ask */
-export function checkAgainstHost(options: RunOptions, kvm: Kvm): void {
+export function checkAgainstHost(options: Pick<RunOptions, 'cpus' | 'memory'>, kvm: Kvm): void {
   const { maxVcpus } = kvm
   if (options.cpus > maxVcpus) {
     throw new UsageError(`--cpus ${options.cpus}: this host's KVM allows ${maxVcpus} at most`)

@@ -3,11 +3,11 @@
  * the wiring alone.
  */
 import { randomBytes } from 'node:crypto'
-import { openDisk } from '@vmm/block'
 import {
   BOOT_TIMER_PORT,
   BOOT_TIMER_SIZE,
   BootTimer,
+  type BufferingStream,
   boundedOutput,
   CMOS_BASE,
   CMOS_PORTS,
@@ -26,7 +26,6 @@ import {
   SERIAL_SIZE,
   Serial,
 } from '@vmm/devices'
-import { Blk, Rng } from '@vmm/devices/virtio'
 import { EventManager } from '@vmm/event-manager'
 import { KVM_PIT_SPEAKER_DUMMY, Kvm, type Vm } from '@vmm/kvm-ioctls'
 import {
@@ -42,14 +41,14 @@ import {
 import { EventFd } from '@vmm/sys-util'
 import type { GuestMemory } from '@vmm/vm-memory'
 import { MappedMemory } from '@vmm/vm-memory/mmap'
-import type { DiskOption } from './disk-option.ts'
+import type { AttachDevice, DeviceHost } from './devices/device.ts'
+import { VirtioBus } from './devices/virtio-bus.ts'
 import { type MachineEnd, STATUS_HOST_FAILURE, STATUS_OK } from './end.ts'
 import { checkAgainstHost, isInterpretingKvm } from './host.ts'
-import { type RunOptions, UsageError } from './options.ts'
+import { type KernelEntry, UsageError } from './options.ts'
 import type { ReportBuilder } from './report.ts'
 import { GuestVcpu } from './vcpu.ts'
 import { runVcpu } from './vcpu-loop.ts'
-import { VirtioBus } from './virtio-bus.ts'
 
 /** Three pages that Intel's KVM needs for real mode, below the BIOS: where QEMU has them. */
 const TSS_ADDRESS = 0xfffb_d000
@@ -70,8 +69,33 @@ class Cleanup {
   }
 }
 
+/** What a machine is made of. */
+export interface MachineOptions {
+  /** Path of the kernel image: ELF or bzImage. */
+  readonly kernel: string
+  /** How the kernel is entered. */
+  readonly entry: KernelEntry
+  /** Path of the initial RAM disk. */
+  readonly initrd?: string | undefined
+  /** The kernel's command line, to which the devices are added. */
+  readonly cmdline: string
+  /** Guest memory in MiB. */
+  readonly memory: number
+  /** Number of vCPUs. */
+  readonly cpus: number
+  /** Path of the KVM device. */
+  readonly kvm: string
+  /** What is there besides a PC's legacy devices. */
+  readonly devices: readonly AttachDevice[]
+  /** Takes what the guest writes to its first serial port. */
+  readonly output: BufferingStream
+  /** Takes sentences about what goes wrong with devices. */
+  readonly warn: (message: string) => void
+  readonly report: ReportBuilder
+}
+
 /** Loads the kernel and the initrd from their files. */
-async function loadImages(memory: GuestMemory, options: RunOptions) {
+async function loadImages(memory: GuestMemory, options: MachineOptions) {
   const files = new Cleanup()
   let path = ''
   try {
@@ -111,7 +135,7 @@ export class Machine {
   readonly #cleanup: Cleanup
   readonly #vm: Vm
   readonly #virtio: VirtioBus
-  readonly #disks: Blk[] = []
+  readonly #settle: (() => Promise<void>)[] = []
   #vcpus: readonly GuestVcpu[] = []
   #ended = false
 
@@ -120,14 +144,14 @@ export class Machine {
    * @throws UsageError for what the options ask in vain, LoaderError for a kernel or initrd that is none, KvmError and
    *   SystemError for what the host lacks
    */
-  static async create(options: RunOptions, report: ReportBuilder): Promise<Machine> {
+  static async create(options: MachineOptions): Promise<Machine> {
     const cleanup = new Cleanup()
     try {
       const kvm = cleanup.add(Kvm.open({ path: options.kvm }))
       checkAgainstHost(options, kvm)
       const ram = cleanup.add(MappedMemory.anonymous(ramRegions(options.memory * MIB)))
       const vm = cleanup.add(kvm.createVm())
-      const machine = new Machine(vm, ram, cleanup, report)
+      const machine = new Machine(vm, ram, cleanup, options)
       await machine.#boot(options, kvm)
       return machine
     } catch (error) {
@@ -136,11 +160,11 @@ export class Machine {
     }
   }
 
-  private constructor(vm: Vm, ram: MappedMemory, cleanup: Cleanup, report: ReportBuilder) {
+  private constructor(vm: Vm, ram: MappedMemory, cleanup: Cleanup, options: MachineOptions) {
     this.#vm = vm
     this.#cleanup = cleanup
     this.memory = ram.memory
-    this.report = report
+    this.report = options.report
     let resolveEnd: (end: MachineEnd) => void = () => {}
     this.end = new Promise((resolve) => {
       resolveEnd = resolve
@@ -158,7 +182,7 @@ export class Machine {
       const { start, size, hostAddress = 0n } = region
       vm.setUserMemoryRegion({ slot, guestAddress: start, size, hostAddress })
     }
-    this.serial = this.#attachDevices()
+    this.serial = this.#attachLegacyDevices(options.output)
     this.#virtio = new VirtioBus({
       vm,
       memory: this.memory,
@@ -168,10 +192,10 @@ export class Machine {
     })
   }
 
-  #attachDevices(): Serial {
+  #attachLegacyDevices(output: BufferingStream): Serial {
     const serial = new Serial({
       interrupt: this.#interrupt(COM1_IRQ),
-      output: boundedOutput(process.stdout),
+      output: boundedOutput(output),
       flowControl: 'rts',
     })
     const above4GiB = Math.max(0, this.memory.lastAddress + 1 - MMIO_GAP_END)
@@ -204,13 +228,18 @@ export class Machine {
     return { trigger: () => eventFd.write() }
   }
 
-  async #boot(options: RunOptions, kvm: Kvm): Promise<void> {
+  async #boot(options: MachineOptions, kvm: Kvm): Promise<void> {
     const { memory } = this
     const { kernel, initrd } = await loadImages(memory, options)
     const { cpus } = options
     const cmdline = Cmdline.from(options.cmdline)
-    for (const disk of options.disk) this.#attachDisk(disk)
-    if (options.rng) this.#virtio.attach(new Rng())
+    const host: DeviceHost = {
+      virtio: this.#virtio,
+      own: (owner) => this.#cleanup.add(owner),
+      beforeClose: (settle) => this.#settle.push(settle),
+      warn: options.warn,
+    }
+    for (const attach of options.devices) await attach(host)
     this.#virtio.announce(cmdline)
     const bootState = configureBoot(memory, {
       kernel,
@@ -233,16 +262,6 @@ export class Machine {
     })
   }
 
-  #attachDisk({ path, readOnly, id }: DiskOption): void {
-    const disk = this.#cleanup.add(openDisk(path, { readOnly }))
-    const blk = new Blk({ disk, id })
-    this.#virtio.attach(blk, {
-      // The guest sees an I/O error; its host gets to know why.
-      hostFailure: (error) => process.stderr.write(`example-vmm: ${(error as Error).message}\r\n`),
-    })
-    this.#disks.push(blk)
-  }
-
   /** Whether the VM has begun to end. */
   get ended(): boolean {
     return this.#ended
@@ -259,7 +278,7 @@ export class Machine {
     const end = await this.end
     await Promise.all(this.#vcpus.map((vcpu) => vcpu.kvm.kick()))
     await Promise.all(loops)
-    await Promise.all(this.#disks.map((disk) => disk.idle()))
+    await Promise.all(this.#settle.map((settle) => settle()))
     this.serial.flush()
     this.report.mark('exit')
     return end

@@ -4,10 +4,13 @@
 import { writeFileSync } from 'node:fs'
 import { BlockError } from '@vmm/block'
 import { connectInput, DevicesError } from '@vmm/devices'
+import { Rng } from '@vmm/devices/virtio'
 import { KvmError } from '@vmm/kvm-ioctls'
 import { LoaderError } from '@vmm/linux-loader'
 import { SystemError } from '@vmm/sys-util'
 import { MemoryError } from '@vmm/vm-memory'
+import type { AttachDevice } from './devices/device.ts'
+import { diskDevice } from './devices/disk.ts'
 import { type MachineEnd, STATUS_HOST_FAILURE, STATUS_OK, STATUS_TIMEOUT, STATUS_USAGE } from './end.ts'
 import { Machine } from './machine.ts'
 import { parseArguments, type RunOptions, UsageError } from './options.ts'
@@ -31,10 +34,23 @@ function endFromOutside(machine: Machine, timeout: number | undefined): void {
   }
 }
 
+/** The devices that were asked for, in the order in which the guest finds them. */
+function devices({ disk, rng }: RunOptions): AttachDevice[] {
+  const asked = disk.map(diskDevice)
+  if (rng) asked.push((host) => host.virtio.attach(new Rng()))
+  return asked
+}
+
 async function run(options: RunOptions): Promise<MachineEnd> {
   const report = new ReportBuilder()
   if (options.report !== undefined) checkWritable(options.report)
-  const machine = await Machine.create(options, report)
+  const machine = await Machine.create({
+    ...options,
+    devices: devices(options),
+    output: process.stdout,
+    warn: (message) => process.stderr.write(`example-vmm: ${message}\r\n`),
+    report,
+  })
   report.mark('vmReady')
   endFromOutside(machine, options.timeout)
   const terminal = attachTerminal(process.stdin, {

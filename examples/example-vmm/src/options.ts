@@ -2,7 +2,7 @@
  * The command line: what may be asked, and which of it can't be.
  */
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander'
-import { type DiskOption, parseDisk } from './disk-option.ts'
+import { type DiskOption, parseDisk } from './devices/disk.ts'
 
 /** What the user asked is impossible: exit status 2. */
 export class UsageError extends Error {
