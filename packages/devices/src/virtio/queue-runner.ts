@@ -25,6 +25,9 @@ export interface ChainHandler {
    */
   serve(chain: DescriptorChain, queue: Virtqueue, runner: QueueRunner, isMapped: boolean): number
 
+  /** A turn of the event loop begins, with up to a batch of chains: for devices that bound it in other ways, too. */
+  beginTurn?(): void
+
   /** The chains that were there have been served: for devices that collect work. Before the driver is notified. */
   endBatch?(): void
 }
@@ -58,6 +61,7 @@ export class QueueRunner {
     if (queue === undefined || this.#deferred || this.#running) return
     this.#running = true
     try {
+      this.#handler.beginTurn?.()
       this.#serve(queue)
     } finally {
       this.#running = false
@@ -122,6 +126,8 @@ export class QueueRunner {
         }
       }
       if (left !== before) this.#handler.endBatch?.()
+      // Another vCPU may show a chain and take it back, over and over: a look in vain counts as one.
+      else left -= 1
       this.flush()
       if (!this.#transport.running || isBusy) return
       if (left === 0) {

@@ -652,6 +652,48 @@ describe('requests in flight', () => {
     expect(guest.turns()).toBe(1)
     expect(guest.driver.reapAll().length).toBe(1)
   })
+
+  it('let the event loop go in between when they have yet to become durable, or come while others are served', () => {
+    const big = [
+      writable(0x9_0000, 0x6_0000),
+      ...Array.from({ length: 39 }, () => writable(0x9_0000, 0x6_0000)),
+    ]
+    const size = 2 ** 25
+    for (const addsMore of [false, true]) {
+      // Such a disk copies at once, and then waits for the medium.
+      const disk = Object.assign(new SlowDisk(), { size })
+      const guest = new BlkGuest({ disk, queueSize: 64 })
+      guest.begin()
+      guest.writeHeader(IN, 0)
+      const add = (): void => {
+        guest.driver.add([readable(HEADER, 16), ...big, writable(STATUS, 1)], { indirect: true })
+        guest.driver.publish()
+      }
+      if (addsMore) disk.commit = add
+      else for (let i = 0; i < 3; i += 1) add()
+      add()
+      guest.notify(0)
+      expect(disk.requests.length).toBe(2)
+      guest.deferred.shift()?.()
+      expect(disk.requests.length).toBe(4)
+    }
+  })
+
+  it('that wait for room put off one look at the queues, however often a queue is reset', () => {
+    const disk = new SlowDisk()
+    const guest = new BlkGuest({ disk, queueSize: 4 })
+    crowd(guest)
+    for (let i = 0; i < 10; i += 1) {
+      sendTwo(guest)
+      guest.select(0)
+      guest.write(reg.VIRTIO_MMIO_QUEUE_RESET, 1)
+      guest.drivers = [guest.driverOf(0)]
+      guest.enable(0, guest.driver)
+    }
+    expect(guest.deferred.length).toBe(1)
+    drainOf(disk)()
+    expect(guest.turns()).toBe(1)
+  })
 })
 
 describe('the write cache', () => {

@@ -1,4 +1,4 @@
-import { type DescriptorChain, VIRTIO_F_RING_PACKED, type Virtqueue } from '@vmm/virtio-queue'
+import { type DescriptorChain, POP_EMPTY, VIRTIO_F_RING_PACKED, type Virtqueue } from '@vmm/virtio-queue'
 import type { MockDriver } from '@vmm/virtio-queue/testing'
 import { describe, expect, it } from 'vitest'
 import type { VirtioTransport } from '../../src/virtio/index.ts'
@@ -137,6 +137,20 @@ describe.each([{ ring: 'split' }, { ring: 'packed' }])('the runner of a $ring qu
       expect(device.served.length).toBe(BATCH * turn)
       guest.deferred.shift()?.()
     }
+  })
+
+  it('lets the event loop go when a vCPU shows chains and takes them back before they are popped', () => {
+    const { guest, device } = make()
+    const queue = device.transport.queue(0) as Virtqueue
+    let looks = 0
+    queue.pop = () => POP_EMPTY
+    queue.enableNotification = () => {
+      looks += 1
+      return looks < 10 * BATCH
+    }
+    guest.notify(0)
+    expect(looks).toBeLessThanOrEqual(BATCH)
+    expect(guest.turns()).toBeGreaterThan(10)
   })
 
   it('stops at DEVICE_NEEDS_RESET, in a turn of its own, too', () => {

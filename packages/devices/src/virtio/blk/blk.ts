@@ -22,7 +22,7 @@ import * as spec from './spec.ts'
 
 /** The most requests to take in one turn of the event loop, */
 const BATCH = 128
-/** and the most bytes that a disk may copy in it, but for the request that passes it: some milliseconds. */
+/** and the most bytes that a disk is given in it, but for the request that passes it: it may copy them at once. */
 const BATCH_BYTES = 2 ** 24
 
 const FLUSH_BIT = featureBit(spec.VIRTIO_BLK_F_FLUSH)
@@ -77,7 +77,13 @@ export class Blk implements VirtioDevice {
   #blocked = false
   /** The driver takes its memory back: nothing new is begun. */
   #draining = false
-  /** Bytes of requests that were done at once, in this batch. */
+  /** {@link #later} is on its way. */
+  #deferred = false
+  readonly #later: () => void = () => {
+    this.#deferred = false
+    this.#flush()
+  }
+  /** Bytes that the disk was given in this turn, pending requests included: it may copy at once and only then wait. */
   #batchBytes = 0
   #waiting: (() => void)[] = []
   #transport: VirtioTransport | undefined
@@ -110,10 +116,10 @@ export class Blk implements VirtioDevice {
     const handler = {
       serve: (chain: DescriptorChain, queue: Virtqueue, runner: QueueRunner, isMapped: boolean) =>
         this.#serve(chain, queue, runner, isMapped),
-      endBatch: () => {
+      beginTurn: () => {
         this.#batchBytes = 0
-        this.#disk.commit?.()
       },
+      endBatch: () => this.#disk.commit?.(),
     }
     this.#runners = this.queueSizes.map((_, i) => new QueueRunner(transport, i, handler, BATCH))
   }
@@ -125,7 +131,9 @@ export class Blk implements VirtioDevice {
   resetQueue(): void {
     this.#drain()
     // Other queues may have room now.
-    if (this.#blocked) this.#transport?.defer(() => this.#flush())
+    if (!this.#blocked || this.#deferred) return
+    this.#deferred = true
+    this.#transport?.defer(this.#later)
   }
 
   reset(): void {
@@ -223,6 +231,7 @@ export class Blk implements VirtioDevice {
     // Before the disk has it: it may complete the request while it is submitted.
     request.pending = true
     this.#pending += 1
+    this.#batchBytes += request.length
     let outcome: number
     try {
       outcome = this.#disk.submit(request)
@@ -236,7 +245,6 @@ export class Blk implements VirtioDevice {
     if (outcome !== DISK_PENDING) {
       request.pending = false
       this.#pending -= 1
-      this.#batchBytes += request.length
     }
     return outcome
   }
