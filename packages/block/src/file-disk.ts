@@ -18,11 +18,10 @@ import {
   DISK_WRITE,
   DISK_WRITE_ZEROES,
 } from '@vmm/devices/virtio'
-import { punchHole, SystemError, zeroRange } from '@vmm/sys-util'
+import { FileTransfer, punchHole, SystemError, TO_FILE, TO_MEMORY, zeroRange } from '@vmm/sys-util'
 import { DiskFile, type DiskFileOptions } from './disk-file.ts'
 import { BlockError, reasonOf } from './error.ts'
 import { GroupSync } from './group-sync.ts'
-import { TO_FILE, TO_MEMORY, Transfer } from './transfer.ts'
 
 const VERBS: Readonly<Record<number, string>> = {
   [DISK_READ]: 'read',
@@ -45,7 +44,7 @@ export class FileDisk implements Disk, Disposable {
   readonly readOnly: boolean
   readonly canDiscard: boolean
   readonly #file: DiskFile
-  readonly #transfer = new Transfer()
+  readonly #transfer = new FileTransfer()
   readonly #sync: GroupSync
   #sink: DiskSink | undefined
   #isClosed = false

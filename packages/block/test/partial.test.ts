@@ -18,8 +18,8 @@ const kernel = vi.hoisted(() => {
   return { state, interrupts }
 })
 
-vi.mock('@vmm/sys-util', async (original) => {
-  const real = await original<typeof import('@vmm/sys-util')>()
+vi.mock('../../sys-util/src/transfer.ts', async (original) => {
+  const real = await original<typeof import('../../sys-util/src/transfer.ts')>()
   type Call = typeof real.preadInto
   const short =
     (call: Call): Call =>

@@ -1,57 +1,78 @@
 /**
- * Moves bytes between a file and the pieces of guest memory that a request is made of: straight, by the kernel, where
- * the memory has an address in this process; over the views of its regions where it has none.
+ * Moves bytes between a file and pieces of memory, such as a device's request is made of: straight, by the kernel, where
+ * the memory has an address in this process; over views where it has none.
  */
 import { readSync, writeSync } from 'node:fs'
-import { IOV_MAX, IoVector, preadInto, pwriteFrom } from '@vmm/sys-util'
-import type { ChainCursor, GuestRegion } from '@vmm/virtio-queue'
+import { IOV_MAX, IoVector, preadInto, pwriteFrom } from './transfer.ts'
 
 const EINTR = 4
 const EFAULT = 14
 const EIO = 5
 
-/** From the file to guest memory. */
+/** From the file to memory. */
 export const TO_MEMORY = true
-/** From guest memory to the file. */
+/** From memory to the file. */
 export const TO_FILE = false
 
-/** One for each disk: it is used again for each request, and allocates nothing. */
-export class Transfer {
+/** Memory that pieces lie in. */
+export interface MemoryRegion {
+  readonly bytes: Uint8Array
+  /** Where `bytes` begin in this process, undefined where the kernel is not to be given addresses. */
+  readonly hostAddress?: bigint | undefined
+}
+
+/** Pieces of memory, one after another. `Reader` and `Writer` of `@vmm/virtio-queue` are such. */
+export interface MemoryPieces {
+  /** Where the piece taken last lies, */
+  readonly pieceRegion: MemoryRegion
+  /** and where in that, in bytes. */
+  readonly pieceOffset: number
+  /**
+   * Takes a piece.
+   * @param limit the most to take, in bytes
+   * @returns its length in bytes; 0 where there is no more
+   */
+  takePiece(limit: number): number
+}
+
+/** One for each file, or for several: it is used again for each transfer, and allocates nothing. */
+export class FileTransfer {
   readonly #vector = new IoVector(IOV_MAX)
   readonly #addresses = new Float64Array(IOV_MAX)
   readonly #lengths = new Float64Array(IOV_MAX)
   #count = 0
   #bytes = 0
   /** Where the region seen last lies. */
-  #region: GuestRegion | undefined
+  #region: MemoryRegion | undefined
   #base = 0
 
   /**
    * Moves bytes, whatever number of system calls that takes.
-   * @param cursor has `length` bytes
+   * @param pieces of at least `length` bytes
    * @param toMemory {@link TO_MEMORY} or {@link TO_FILE}
    * @param position in the file, in bytes
-   * @returns how many were moved, fewer than asked at the end of the file; or the negative errno, when any number was
+   * @returns how many were moved, fewer than asked at the end of the file; or the negative errno, when any number was;
+   * -EFAULT where the pieces end early
    */
-  run(fd: number, cursor: ChainCursor, toMemory: boolean, position: number, length: number): number {
+  run(fd: number, pieces: MemoryPieces, toMemory: boolean, position: number, length: number): number {
     this.#count = 0
     this.#bytes = 0
     let taken = 0
     let done = 0
     while (taken < length) {
-      const piece = cursor.takePiece(length - taken)
+      const piece = pieces.takePiece(length - taken)
       if (piece === 0) return -EFAULT
       taken += piece
-      const region = cursor.pieceRegion
+      const region = pieces.pieceRegion
       if (region.hostAddress === undefined) {
         const before = this.#gathered(fd, toMemory, position + done)
         if (before < 0) return before
         done += before
-        const moved = throughView(fd, region, cursor.pieceOffset, toMemory, position + done, piece)
+        const moved = throughView(fd, region, pieces.pieceOffset, toMemory, position + done, piece)
         if (moved < 0) return moved
         done += moved
       } else {
-        this.#gather(region, cursor.pieceOffset, piece)
+        this.#gather(region, pieces.pieceOffset, piece)
         if (this.#count < IOV_MAX) continue
         const moved = this.#gathered(fd, toMemory, position + done)
         if (moved < 0) return moved
@@ -62,7 +83,7 @@ export class Transfer {
     return moved < 0 ? moved : done + moved
   }
 
-  #gather(region: GuestRegion, offset: number, length: number): void {
+  #gather(region: MemoryRegion, offset: number, length: number): void {
     if (region !== this.#region) {
       this.#region = region
       this.#base = Number(region.hostAddress)
@@ -124,7 +145,7 @@ function moveAll(fd: number, address: number, length: number, toMemory: boolean,
 
 function throughView(
   fd: number,
-  region: GuestRegion,
+  region: MemoryRegion,
   offset: number,
   toMemory: boolean,
   position: number,
