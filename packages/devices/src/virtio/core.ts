@@ -96,6 +96,7 @@ export class VirtioCore implements VirtioTransport {
   #driverHigh = 0
   /** The driver wants features above 63, which nobody offers. */
   #wantsMore = false
+  #isClosed = false
 
   /** @throws DevicesError ERR_DEVICE_OPTION for a device that no transport can serve */
   constructor(options: VirtioTransportOptions, hooks: VirtioCoreHooks) {
@@ -117,6 +118,11 @@ export class VirtioCore implements VirtioTransport {
 
   get status(): number {
     return this.#status
+  }
+
+  /** Whether {@link close} has been called. */
+  get closed(): boolean {
+    return this.#isClosed
   }
 
   get running(): boolean {
@@ -261,6 +267,7 @@ export class VirtioCore implements VirtioTransport {
   }
 
   configChanged(): void {
+    if (this.#isClosed) return
     this.#hooks.configChanged()
     this.#interruptConfig()
   }
@@ -301,6 +308,13 @@ export class VirtioCore implements VirtioTransport {
     this.#wantsMore = false
     this.#status = 0
     this.#hooks.reset()
+  }
+
+  /** As a reset, for good: device and queues let go of guest memory, and nothing more is taken of either side. Idempotent. */
+  close(): void {
+    if (this.#isClosed) return
+    this.reset()
+    this.#isClosed = true
   }
 
   /**
@@ -427,7 +441,7 @@ export class VirtioCore implements VirtioTransport {
   }
 
   #setNeedsReset(): void {
-    if ((this.#status & NEEDS_RESET) !== 0) return
+    if ((this.#status & NEEDS_RESET) !== 0 || this.#isClosed) return
     this.#setStatus(this.#status | NEEDS_RESET)
     this.#events.needsReset?.()
     this.#interruptConfig()

@@ -68,7 +68,7 @@ export interface MmioTransportState extends VirtioCoreState {
  * }
  * ```
  */
-export class MmioTransport implements BusDevice {
+export class MmioTransport implements BusDevice, Disposable {
   readonly accessBytes = 4
   /**
    * The 4096 bytes that the guest reads at the device's address, up to date at any time: for a read-only memory slot.
@@ -134,6 +134,24 @@ export class MmioTransport implements BusDevice {
     return this.#core.status
   }
 
+  /** Whether {@link close} has been called. */
+  get closed(): boolean {
+    return this.#core.closed
+  }
+
+  /**
+   * Ends the device's use, when the vCPUs have stopped and before guest memory and the register page go: it is reset, and
+   * what is under way on its host's side, or was put off to a later turn, touches neither of them any more. Accesses and
+   * notifications that come all the same are ignored. Idempotent.
+   */
+  close(): void {
+    this.#core.close()
+  }
+
+  [Symbol.dispose](): void {
+    this.close()
+  }
+
   /** A doorbell has rung. Harmless at any time. @param queue index; what is none is ignored */
   notify(queue: number): void {
     this.#core.notify(queue)
@@ -141,6 +159,7 @@ export class MmioTransport implements BusDevice {
 
   /** A guest read: registers by 4 bytes alone, the configuration space in any width. */
   read(offset: number, size: number): number {
+    if (this.#core.closed) return 0
     if (offset >= reg.VIRTIO_MMIO_CONFIG) return this.#page.readConfig(offset, size)
     if (size === 4 && (offset & 3) === 0) return this.#page.get(offset)
     this.#core.ignore()
@@ -149,6 +168,7 @@ export class MmioTransport implements BusDevice {
 
   /** A guest write, as {@link read}. What cannot be is ignored, and counted. */
   write(offset: number, value: number, size: number): void {
+    if (this.#core.closed) return
     if (offset >= reg.VIRTIO_MMIO_CONFIG) this.#writeConfig(offset - reg.VIRTIO_MMIO_CONFIG, value, size)
     else if (size === 4) this.#writeRegister(offset, value)
     else this.#core.ignore()
