@@ -27,6 +27,9 @@ export interface Clock {
 /** The host's wall clock: milliseconds since 1970-01-01 UTC. It steps when the host's clock is set. */
 export const WALL_CLOCK: Clock = Object.freeze({ now: () => Date.now() })
 
+/** Time that only moves on: milliseconds since the process began. */
+export const MONOTONIC_CLOCK: Clock = Object.freeze({ now: () => performance.now() })
+
 /** A pending call of {@link Timers.after}. */
 export interface PendingCall {
   /** Makes sure that the callback is not called any more. Harmless when it has been. */

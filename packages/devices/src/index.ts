@@ -17,7 +17,7 @@ export {
 } from './bus/bus.ts'
 export type { BusDevice, BusRange } from './bus/device.ts'
 export { DevicesError, type DevicesErrorCode, type DevicesErrorDetails } from './error.ts'
-export type { Clock, Interrupt, PendingCall, Timers } from './host.ts'
+export { type Clock, type Interrupt, MONOTONIC_CLOCK, type PendingCall, type Timers } from './host.ts'
 
 // Serial port
 

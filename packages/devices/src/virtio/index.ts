@@ -12,6 +12,15 @@ export type { VirtioCounters, VirtioEvents } from './events.ts'
 export type { QueueFeatureOptions } from './features.ts'
 export { BUSY, type ChainHandler, IN_FLIGHT, LATER, QueueRunner } from './queue-runner.ts'
 export {
+  RateLane,
+  type RateLimit,
+  RateLimiter,
+  type RateLimiterOptions,
+  type RateLimiterState,
+  type TokenBucketState,
+  type TokenRate,
+} from './rate-limiter.ts'
+export {
   featureBit,
   VIRTIO_CONFIG_S_ACKNOWLEDGE,
   VIRTIO_CONFIG_S_DRIVER,
@@ -45,11 +54,18 @@ export {
 
 // Entropy
 
-export { CRYPTO_RANDOM, type RandomSource, RNG_BYTES_MAX, Rng, type RngOptions } from './rng/rng.ts'
+export {
+  CRYPTO_RANDOM,
+  type RandomSource,
+  RNG_BYTES_MAX,
+  Rng,
+  type RngOptions,
+  type RngState,
+} from './rng/rng.ts'
 
 // Disks
 
-export { Blk, type BlkState } from './blk/blk.ts'
+export { Blk } from './blk/blk.ts'
 export { BufferDisk, type BufferDiskOptions } from './blk/buffer-disk.ts'
 export type { BlkOptions } from './blk/config.ts'
 export {
@@ -69,4 +85,5 @@ export {
 } from './blk/disk.ts'
 export { BlockRequest } from './blk/request.ts'
 export { SECTOR_SIZE } from './blk/spec.ts'
+export type { BlkState } from './blk/state.ts'
 export { USER_DISK_CHUNK_BYTES, USER_DISK_PARALLEL, UserDisk, type UserDiskSource } from './blk/user-disk.ts'

@@ -46,6 +46,8 @@ export class QueueRunner {
   }
   #deferred = false
   #running = false
+  /** Asked to run while it does. */
+  #again = false
 
   /** @param batch the most chains to take in one turn of the event loop */
   constructor(transport: VirtioTransport, index: number, handler: ChainHandler, batch: number) {
@@ -58,7 +60,9 @@ export class QueueRunner {
   /** Serves what is there, up to a batch; what is left is served in a later turn. Call it upon a notification. */
   run(): void {
     const queue = this.#transport.queue(this.index)
-    if (queue === undefined || this.#deferred || this.#running) return
+    if (queue === undefined || this.#deferred) return
+    this.#again = this.#running
+    if (this.#running) return
     this.#running = true
     try {
       this.#handler.beginTurn?.()
@@ -129,12 +133,12 @@ export class QueueRunner {
       // Another vCPU may show a chain and take it back, over and over: a look in vain counts as one.
       else left -= 1
       this.flush()
-      if (!this.#transport.running || isBusy) return
-      if (left === 0) {
+      if (!this.#transport.running) return
+      if (isBusy ? this.#again : left === 0) {
         this.#deferred = true
         this.#transport.defer(this.#later)
-        return
       }
+      if (isBusy || left === 0) return
     } while (queue.enableNotification())
   }
 }

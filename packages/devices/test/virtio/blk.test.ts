@@ -762,7 +762,12 @@ describe('a saved virtio-blk', () => {
     guest.write(reg.VIRTIO_MMIO_CONFIG + spec.CONFIG_WRITEBACK_OFFSET, 0, 1)
     guest.request(IN, 0, { data: [writable(DATA, 512)] })
     const state = JSON.parse(JSON.stringify(guest.transport.state()))
-    expect(state.device).toEqual({ version: 1, writeback: false, size: SECTORS * SECTOR_SIZE })
+    expect(state.device).toEqual({
+      version: 1,
+      writeback: false,
+      size: SECTORS * SECTOR_SIZE,
+      rateLimit: null,
+    })
     const copy = restore(guest, state)
     copy.drivers = guest.drivers
     copy.transport.resume()

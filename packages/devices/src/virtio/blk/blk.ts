@@ -7,18 +7,21 @@
  */
 import type { DescriptorChain, Virtqueue } from '@vmm/virtio-queue'
 import { DevicesError } from '../../error.ts'
-import { StateChecker } from '../../state.ts'
 import { attachOnce } from '../attached.ts'
 import type { VirtioDevice, VirtioFault, VirtioTransport } from '../device.ts'
 import { BUSY, IN_FLIGHT, LATER, QueueRunner } from '../queue-runner.ts'
+import type { RateLane, RateLimiter } from '../rate-limiter.ts'
+import { limiterOf } from '../rate-limiter.ts'
 import { featureBit, VIRTIO_ID_BLOCK } from '../spec.ts'
 import type { BlkOptions, BlkSettings } from './config.ts'
 import { blkFeatures, blkSettings, checkDiskSize, writeBlkConfig, writeCapacity } from './config.ts'
 import type { Disk, DiskOutcome } from './disk.ts'
-import { DISK_FAILED, DISK_OK, DISK_PENDING, DISK_READ, DISK_WRITE, DISK_WRITE_ZEROES } from './disk.ts'
+import { DISK_FAILED, DISK_PENDING, DISK_WRITE, DISK_WRITE_ZEROES } from './disk.ts'
 import { PARSE_GET_ID, PARSE_SUBMIT, parseRequest } from './parse.ts'
-import { BlockRequest } from './request.ts'
+import { BlockRequest, countedBytes, finishRequest, noteFailedRead } from './request.ts'
 import * as spec from './spec.ts'
+import type { BlkState } from './state.ts'
+import { checkBlkState } from './state.ts'
 
 /** The most requests to take in one turn of the event loop, */
 const BATCH = 128
@@ -39,15 +42,6 @@ const MALFORMED: VirtioFault = Object.freeze({
   message: 'a block request is not in guest memory, or has no whole header (5.2.6)',
 })
 
-/** What {@link Blk.state} returns: plain data that survives JSON. */
-export interface BlkState {
-  readonly version: 1
-  /** The driver's choice of a write cache. */
-  readonly writeback: boolean
-  /** Of the disk, in bytes: a guest must find the same one. */
-  readonly size: number
-}
-
 /**
  * virtio-blk.
  *
@@ -67,6 +61,10 @@ export class Blk implements VirtioDevice {
   readonly featuresHigh = 0
   readonly queueSizes: readonly number[]
   readonly config: Uint8Array = new Uint8Array(spec.VIRTIO_BLK_CONFIG_SIZE)
+  /** What limits this device: `update` it at any time. Without the option it limits nothing yet. */
+  readonly rateLimiter: RateLimiter
+  /** Whether nobody else has the limiter: then it is saved with this device. */
+  readonly #ownsLimiter: boolean
   readonly #disk: Disk
   readonly #settings: BlkSettings
   readonly #idle: BlockRequest[] = []
@@ -88,6 +86,8 @@ export class Blk implements VirtioDevice {
   #waiting: (() => void)[] = []
   #transport: VirtioTransport | undefined
   #runners: QueueRunner[] = []
+  /** Of each queue, in the row of those who wait for tokens. */
+  #lanes: RateLane[] = []
 
   /** @throws DevicesError ERR_DEVICE_OPTION */
   constructor(options: BlkOptions) {
@@ -95,6 +95,8 @@ export class Blk implements VirtioDevice {
     checkDiskSize(options.disk.size, settings.blockSize)
     this.#disk = options.disk
     this.#settings = settings
+    this.rateLimiter = limiterOf(options.rateLimit)
+    this.#ownsLimiter = this.rateLimiter !== options.rateLimit
     this.featuresLow = blkFeatures(options.disk, settings)
     this.queueSizes = Array.from({ length: settings.queues }, () => settings.queueSize)
     this.#pendingMax = settings.queues * settings.queueSize
@@ -122,13 +124,15 @@ export class Blk implements VirtioDevice {
       endBatch: () => this.#disk.commit?.(),
     }
     this.#runners = this.queueSizes.map((_, i) => new QueueRunner(transport, i, handler, BATCH))
+    this.#lanes = this.#runners.map((runner) => this.rateLimiter.lane(() => runner.run()))
   }
 
   notify(queue: number): void {
     this.#runners[queue]?.run()
   }
 
-  resetQueue(): void {
+  resetQueue(queue: number): void {
+    this.#lanes[queue]?.cancel()
     this.#drain()
     // Other queues may have room now.
     if (!this.#blocked || this.#deferred) return
@@ -137,6 +141,7 @@ export class Blk implements VirtioDevice {
   }
 
   reset(): void {
+    for (const lane of this.#lanes) lane.cancel()
     this.#drain()
     this.config[spec.CONFIG_WRITEBACK_OFFSET] = this.#settings.writeback && !this.#disk.readOnly ? 1 : 0
   }
@@ -158,7 +163,10 @@ export class Blk implements VirtioDevice {
     this.#transport?.configChanged()
   }
 
-  /** Settles when the disk has completed all requests: with the vCPUs stopped, before the state is saved. */
+  /**
+   * Settles when the disk has completed all requests: with the vCPUs stopped, before the state is saved. Requests that wait
+   * for the rate limit are still in their rings, and saved with them.
+   */
   idle(): Promise<void> {
     if (this.#pending === 0) return Promise.resolve()
     return new Promise((resolve) => {
@@ -178,16 +186,14 @@ export class Blk implements VirtioDevice {
       version: 1,
       writeback: this.config[spec.CONFIG_WRITEBACK_OFFSET] === 1,
       size: this.#disk.size,
+      rateLimit: this.#ownsLimiter && this.rateLimiter.isLimited ? this.rateLimiter.state() : null,
     }
   }
 
   /** @throws DevicesError ERR_DEVICE_STATE */
   restore(state: unknown): void {
-    const check = new StateChecker('virtio-blk', state as object)
-    check.version(1)
-    check.oneOf('size', [this.#disk.size])
-    const writeback = check.boolean('writeback')
-    if (writeback && this.#disk.readOnly) check.refuse('writeback', 'false for a disk that is read-only')
+    const { writeback, rateLimit } = checkBlkState(state, this.#disk)
+    if (rateLimit !== null && this.#ownsLimiter) this.rateLimiter.restore(rateLimit)
     this.config[spec.CONFIG_WRITEBACK_OFFSET] = writeback ? 1 : 0
   }
 
@@ -212,6 +218,11 @@ export class Blk implements VirtioDevice {
       // The pop has reported memory that is not there.
       if (isMapped) transport.fault(MALFORMED, runner.index)
       outcome = spec.VIRTIO_BLK_S_IOERR
+    } else if (
+      this.#lanes[runner.index]?.take(outcome === PARSE_SUBMIT ? countedBytes(request) : 0) === false
+    ) {
+      this.#idle.push(request)
+      return BUSY
     }
     if (outcome === PARSE_SUBMIT) outcome = this.#submit(request, transport)
     else if (outcome === PARSE_GET_ID) {
@@ -220,7 +231,7 @@ export class Blk implements VirtioDevice {
     }
     if (outcome === DISK_PENDING) return IN_FLIGHT
     this.#idle.push(request)
-    return finish(request, outcome)
+    return finishRequest(request, outcome)
   }
 
   #submit(request: BlockRequest, transport: VirtioTransport): number {
@@ -241,7 +252,7 @@ export class Blk implements VirtioDevice {
     }
     // Completed while it was submitted, whatever came after.
     if (!request.pending) return DISK_PENDING
-    noteFailed(request, outcome)
+    noteFailedRead(request, outcome)
     if (outcome !== DISK_PENDING) {
       request.pending = false
       this.#pending -= 1
@@ -261,8 +272,8 @@ export class Blk implements VirtioDevice {
     if (!request.pending || queue === undefined || runner === undefined) return
     request.pending = false
     this.#pending -= 1
-    noteFailed(request, outcome)
-    const length = request.isCurrent ? finish(request, outcome) : 0
+    noteFailedRead(request, outcome)
+    const length = request.isCurrent ? finishRequest(request, outcome) : 0
     this.#idle.push(request)
     runner.complete(chain, queue, length)
     if (this.#pending === 0) this.#wake()
@@ -287,22 +298,4 @@ export class Blk implements VirtioDevice {
   #wake(): void {
     for (const resolve of this.#waiting.splice(0)) resolve()
   }
-}
-
-/** A read that failed may have changed memory all the same, and its used length does not tell dirty tracking. */
-function noteFailed(request: BlockRequest, outcome: number): void {
-  if (request.operation !== DISK_READ || outcome === DISK_OK || outcome === DISK_PENDING) return
-  request.chain.markWritten(0, request.length)
-}
-
-/**
- * Writes the status.
- * @returns the bytes written, from the first writable one on: without the data those before the status are not
- */
-function finish(request: BlockRequest, status: number): number {
-  const { writableBytes } = request.chain
-  const hasStatus = request.status.writeUint8(status)
-  if (!hasStatus) return 0
-  const isWhole = status === spec.VIRTIO_BLK_S_OK || writableBytes === 1
-  return isWhole ? writableBytes : 0
 }

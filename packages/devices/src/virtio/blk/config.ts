@@ -1,5 +1,6 @@
 /** The block device's options, and the configuration space and features that come of them (virtio 1.2, 5.2.3 to 5.2.5). */
 import { DevicesError } from '../../error.ts'
+import type { RateLimiter, RateLimiterOptions } from '../rate-limiter.ts'
 import { featureBit } from '../spec.ts'
 import type { Disk } from './disk.ts'
 import * as spec from './spec.ts'
@@ -37,6 +38,11 @@ export interface BlkOptions {
   readonly physicalBlockSize?: number | undefined
   /** The size that the disk is fastest with, in bytes, a multiple of the block size; default 0: not known. */
   readonly optimalIoSize?: number | undefined
+  /**
+   * Limits on bytes read, written or zeroed, and on requests of every kind, a flush and a discard among them; a limiter can be
+   * shared with other devices. What has to wait stays in its queue. Default none.
+   */
+  readonly rateLimit?: RateLimiterOptions | RateLimiter | undefined
 }
 
 /** Options with their defaults, checked. */

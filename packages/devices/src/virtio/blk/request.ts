@@ -6,7 +6,8 @@ import type { DescriptorChain, Virtqueue } from '@vmm/virtio-queue'
 import { DescriptorChain as Chain, Reader, Writer } from '@vmm/virtio-queue'
 import type { QueueRunner } from '../queue-runner.ts'
 import type { DiskOperation } from './disk.ts'
-import { DISK_READ } from './disk.ts'
+import { DISK_DISCARD, DISK_OK, DISK_PENDING, DISK_READ } from './disk.ts'
+import { VIRTIO_BLK_S_OK } from './spec.ts'
 
 const NO_CHAIN: DescriptorChain = new Chain()
 
@@ -48,4 +49,27 @@ export class BlockRequest {
     const { queue, runner } = this
     return queue !== undefined && runner?.isCurrent(queue) === true
   }
+}
+
+/** What a request counts for in a rate limit, in bytes. A discard moves no data, however long its range is; zeros may have to be written. */
+export function countedBytes(request: BlockRequest): number {
+  return request.operation === DISK_DISCARD ? 0 : request.length
+}
+
+/** A read that failed may have changed memory all the same, and its used length does not tell dirty tracking. */
+export function noteFailedRead(request: BlockRequest, outcome: number): void {
+  if (request.operation !== DISK_READ || outcome === DISK_OK || outcome === DISK_PENDING) return
+  request.chain.markWritten(0, request.length)
+}
+
+/**
+ * Writes the status.
+ * @returns the bytes written, from the first writable one on: without the data those before the status are not
+ */
+export function finishRequest(request: BlockRequest, status: number): number {
+  const { writableBytes } = request.chain
+  const hasStatus = request.status.writeUint8(status)
+  if (!hasStatus) return 0
+  const isWhole = status === VIRTIO_BLK_S_OK || writableBytes === 1
+  return isWhole ? writableBytes : 0
 }
