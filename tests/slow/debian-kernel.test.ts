@@ -5,8 +5,8 @@
 import { execFileSync } from 'node:child_process'
 import { existsSync, mkdirSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
+import { isInterpretingKvm } from '@vmm/microvm'
 import { beforeAll, expect, test } from 'vitest'
-import { isInterpretingKvm } from '../../examples/example-vmm/src/host.ts'
 import { guestFile, startVmm } from '../support/example-vmm.ts'
 import { describeWithKvm } from '../support/kvm.ts'
 

@@ -38,6 +38,15 @@ const LAYERS: Readonly<Record<string, readonly string[]>> = {
   '@vmm/kvm-ioctls': ['@vmm/sys-util'],
   '@vmm/event-manager': ['@vmm/sys-util'],
   '@vmm/devices': ['@vmm/virtio-queue', '@vmm/event-manager', '@vmm/vm-memory'],
+  '@vmm/microvm': [
+    '@vmm/devices',
+    '@vmm/event-manager',
+    '@vmm/kvm-ioctls',
+    '@vmm/linux-loader',
+    '@vmm/sys-util',
+    '@vmm/vm-memory',
+    '@vmm/x86-completion',
+  ],
   '@vmm/block': ['@vmm/sys-util', '@vmm/devices', '@vmm/virtio-queue', '@vmm/vm-memory'],
 }
 

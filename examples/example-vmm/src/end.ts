@@ -1,6 +1,7 @@
 /**
- * How a VM ends, and the exit status that says so.
+ * How a run ends, and the exit status that says so.
  */
+import type { MicroVmEnd } from '@vmm/microvm'
 
 /** The guest shut down or reset, or the user ended it. */
 export const STATUS_OK = 0
@@ -13,10 +14,23 @@ export const STATUS_GUEST_DIED = 3
 /** The time that --timeout gives is over. */
 export const STATUS_TIMEOUT = 4
 
-/** Why a VM ended. */
-export interface MachineEnd {
+/** What a run comes to. */
+export interface RunEnd {
   /** The exit status. */
   readonly status: number
   /** A sentence, without a full stop. */
   readonly reason: string
+}
+
+const STATUS = {
+  shutdown: STATUS_OK,
+  reset: STATUS_OK,
+  exit: STATUS_OK,
+  died: STATUS_GUEST_DIED,
+  failed: STATUS_HOST_FAILURE,
+} as const
+
+/** @param stopStatus the exit status where it was stopped from outside */
+export function runEnd({ kind, reason }: MicroVmEnd, stopStatus: number): RunEnd {
+  return { status: kind === 'stopped' ? stopStatus : STATUS[kind], reason }
 }

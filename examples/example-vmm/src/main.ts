@@ -7,30 +7,30 @@ import { connectInput, DevicesError } from '@vmm/devices'
 import { Rng } from '@vmm/devices/virtio'
 import { KvmError } from '@vmm/kvm-ioctls'
 import { LoaderError } from '@vmm/linux-loader'
+import { type AttachDevice, MicroVm, MicroVmError } from '@vmm/microvm'
 import { SystemError } from '@vmm/sys-util'
 import { MemoryError } from '@vmm/vm-memory'
-import type { AttachDevice } from './devices/device.ts'
 import { diskDevice } from './devices/disk.ts'
-import { type MachineEnd, STATUS_HOST_FAILURE, STATUS_OK, STATUS_TIMEOUT, STATUS_USAGE } from './end.ts'
-import { Machine } from './machine.ts'
-import { parseArguments, type RunOptions, UsageError } from './options.ts'
+import { type RunEnd, runEnd, STATUS_HOST_FAILURE, STATUS_OK, STATUS_TIMEOUT, STATUS_USAGE } from './end.ts'
+import { MIB, parseArguments, type RunOptions, UsageError } from './options.ts'
 import { ReportBuilder, writeReport } from './report.ts'
 import { residentKib } from './resident.ts'
 import { attachTerminal } from './terminal.ts'
 
 const SIGNALS = { SIGHUP: 1, SIGINT: 2, SIGTERM: 15 } as const
 
+/** Ends a run from outside: with an exit status, and why. The first call decides. */
+type Stop = (status: number, reason: string) => void
+
 /** Ends the VM for what comes from outside: signals, the timeout, a reader that has gone. */
-function endFromOutside(machine: Machine, timeout: number | undefined): void {
+function endFromOutside(stop: Stop, timeout: number | undefined): void {
   for (const [signal, number] of Object.entries(SIGNALS)) {
-    process.on(signal, () => machine.stop({ status: 128 + number, reason: `ended by ${signal}` }))
+    process.on(signal, () => stop(128 + number, `ended by ${signal}`))
   }
-  process.stdout.on('error', (error) =>
-    machine.stop({ status: STATUS_HOST_FAILURE, reason: `stdout: ${error.message}` }),
-  )
+  process.stdout.on('error', (error) => stop(STATUS_HOST_FAILURE, `stdout: ${error.message}`))
   if (timeout !== undefined) {
     const reason = `timeout: the guest ran for ${timeout} s`
-    setTimeout(() => machine.stop({ status: STATUS_TIMEOUT, reason }), timeout * 1000).unref()
+    setTimeout(() => stop(STATUS_TIMEOUT, reason), timeout * 1000).unref()
   }
 }
 
@@ -41,32 +41,43 @@ function devices({ disk, rng }: RunOptions): AttachDevice[] {
   return asked
 }
 
-async function run(options: RunOptions): Promise<MachineEnd> {
+async function run(options: RunOptions): Promise<RunEnd> {
   const report = new ReportBuilder()
   if (options.report !== undefined) checkWritable(options.report)
-  const machine = await Machine.create({
+  const vm = await MicroVm.create({
     ...options,
+    memory: options.memory * MIB,
     devices: devices(options),
     output: process.stdout,
-    warn: (message) => process.stderr.write(`example-vmm: ${message}\r\n`),
-    report,
+    events: {
+      exit: (reason) => report.countExit(reason),
+      completion: (mnemonic) => report.countCompletion(mnemonic),
+      bootMarker: () => report.mark('bootMarker'),
+      warning: (message) => process.stderr.write(`example-vmm: ${message}\r\n`),
+    },
   })
   report.mark('vmReady')
-  endFromOutside(machine, options.timeout)
+  let stopStatus: number | undefined
+  const stop: Stop = (status, reason) => {
+    stopStatus ??= status
+    vm.stop(reason)
+  }
+  endFromOutside(stop, options.timeout)
   const terminal = attachTerminal(process.stdin, {
-    quit: () => machine.stop({ status: STATUS_OK, reason: 'ended by the user' }),
+    quit: () => stop(STATUS_OK, 'ended by the user'),
     help: (text) => process.stderr.write(text),
   })
   try {
-    const input = connectInput(terminal.input, machine.serial)
-    const end = await machine.run()
+    const input = connectInput(terminal.input, vm.serial)
+    report.mark('firstRun')
+    const end = runEnd(await vm.run(), stopStatus ?? STATUS_OK)
+    report.mark('exit')
     input.close()
-    if (options.report !== undefined)
-      writeReport(options.report, report.finish(end, residentKib(machine.memory)))
+    if (options.report !== undefined) writeReport(options.report, report.finish(end, residentKib(vm.memory)))
     return end
   } finally {
     terminal.detach()
-    machine.close()
+    vm.close()
   }
 }
 
@@ -88,7 +99,18 @@ function isExpected(error: unknown): error is Error {
     error instanceof KvmError ||
     error instanceof LoaderError ||
     error instanceof MemoryError ||
+    error instanceof MicroVmError ||
     error instanceof SystemError
+  )
+}
+
+/** Errors of what was asked for, as against those of the host. */
+function isUsage(error: unknown): boolean {
+  return (
+    error instanceof BlockError ||
+    error instanceof LoaderError ||
+    error instanceof MicroVmError ||
+    error instanceof UsageError
   )
 }
 
@@ -101,8 +123,7 @@ async function main(): Promise<number> {
     return end.status
   } catch (error) {
     process.stderr.write(`example-vmm: ${isExpected(error) ? error.message : (error as Error).stack}\n`)
-    const isUsage = error instanceof UsageError || error instanceof LoaderError || error instanceof BlockError
-    return isUsage ? STATUS_USAGE : STATUS_HOST_FAILURE
+    return isUsage(error) ? STATUS_USAGE : STATUS_HOST_FAILURE
   }
 }
 

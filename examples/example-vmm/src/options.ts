@@ -1,6 +1,7 @@
 /**
  * The command line: what may be asked, and which of it can't be.
  */
+import { DEFAULT_CMDLINE, type KernelEntry, MEMORY_MIN } from '@vmm/microvm'
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander'
 import { type DiskOption, parseDisk } from './devices/disk.ts'
 
@@ -9,13 +10,10 @@ export class UsageError extends Error {
   override readonly name = 'UsageError'
 }
 
-const KERNEL_ENTRIES = ['auto', 'linux64', 'pvh', 'bzimage'] as const
-/**
- * How a kernel is entered: `linux64` and `pvh` at the entry points of an ELF file, which a bzImage is unpacked to on the
- * host; `bzimage` leaves the unpacking to the guest, which can move the kernel about (KASLR) meanwhile. `auto` is
- * `bzimage` for a bzImage where the guest is no slower at it than the host, and `linux64` otherwise.
- */
-export type KernelEntry = (typeof KERNEL_ENTRIES)[number]
+/** Bytes in what --memory counts. */
+export const MIB: number = 2 ** 20
+
+const KERNEL_ENTRIES = ['auto', 'linux64', 'pvh', 'bzimage'] as const satisfies KernelEntry[]
 
 /** `example-vmm run`, checked as far as it can be without looking at the host. */
 export interface RunOptions {
@@ -42,11 +40,6 @@ export interface RunOptions {
   /** Where to write the report. */
   readonly report?: string
 }
-
-/** The least memory that makes sense, in MiB: Linux and its tables do not fit below. */
-const MEMORY_MIN_MIB = 4
-/** Without --cmdline: a console, and a guest that ends instead of hanging. */
-const DEFAULT_CMDLINE = 'console=ttyS0 reboot=k panic=-1'
 
 function wholeNumber(least: number, most: number, unit: string): (text: string) => number {
   return (text) => {
@@ -87,7 +80,7 @@ export function parseArguments(args: readonly string[]): RunOptions | undefined 
     )
     .option('--initrd <path>', 'initial RAM disk')
     .option('--cmdline <text>', "the kernel's command line", DEFAULT_CMDLINE)
-    .option('--memory <mib>', 'guest memory', wholeNumber(MEMORY_MIN_MIB, 2 ** 24, 'MiB'), 128)
+    .option('--memory <mib>', 'guest memory', wholeNumber(MEMORY_MIN / MIB, 2 ** 24, 'MiB'), 128)
     .option('--cpus <n>', 'number of vCPUs', wholeNumber(1, 254, 'vCPUs'), 1)
     .option('--disk <path=FILE[,readonly=on][,id=NAME]>', 'a disk; more than once for more', parseDisk, [])
     .option('--rng', 'give the guest random numbers by virtio-rng', false)

@@ -2,7 +2,7 @@
  * What `--report` writes: when things happened, why the vCPUs came out, what it took.
  */
 import { writeFileSync } from 'node:fs'
-import type { MachineEnd } from './end.ts'
+import type { RunEnd } from './end.ts'
 
 /** The report, as JSON. Times are milliseconds since the process started; null for what never happened. */
 export interface Report {
@@ -60,7 +60,7 @@ export class ReportBuilder {
   }
 
   /** The report, as of now. */
-  finish({ status, reason }: MachineEnd, guestRssKib: number): Report {
+  finish({ status, reason }: RunEnd, guestRssKib: number): Report {
     const rssKib = Math.round(process.memoryUsage.rss() / 1024)
     return {
       status,

@@ -3,8 +3,8 @@
  */
 import { openDisk } from '@vmm/block'
 import { Blk } from '@vmm/devices/virtio'
+import type { AttachDevice } from '@vmm/microvm'
 import { InvalidArgumentError } from 'commander'
-import type { AttachDevice } from './device.ts'
 import { expectOnce, KeyValues } from './key-values.ts'
 
 /** One disk, as it was asked for. */

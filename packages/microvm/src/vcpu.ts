@@ -13,7 +13,7 @@ import {
 } from '@vmm/x86-completion'
 import { KvmCpuContext } from './cpu-context.ts'
 import { vcpuCpuid } from './cpuid.ts'
-import { isInterpretingKvm } from './host.ts'
+import { isInterpretingKvm } from './interpreting.ts'
 
 /** What a vCPU is made from. */
 export interface VcpuConfig {

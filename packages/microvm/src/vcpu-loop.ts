@@ -9,26 +9,26 @@ import {
   KVM_SYSTEM_EVENT_SHUTDOWN,
   type VcpuExit,
 } from '@vmm/kvm-ioctls'
-import { type MachineEnd, STATUS_GUEST_DIED, STATUS_OK } from './end.ts'
-import type { ReportBuilder } from './report.ts'
+import type { MicroVmEnd } from './end.ts'
+import type { MicroVmEvents } from './options.ts'
 import { type GuestVcpu, hex } from './vcpu.ts'
 
 /** What a vCPU's loop needs of its machine. */
 export interface VcpuHost {
   readonly pio: Bus
   readonly mmio: Bus
-  readonly report: ReportBuilder
+  readonly events: MicroVmEvents
   /** Whether the VM has begun to end. */
-  readonly ended: boolean
+  hasEnded(): boolean
   /** Ends the VM; the first call decides. */
-  stop(end: MachineEnd): void
+  stop(end: MicroVmEnd): void
 }
 
 /** Runs a vCPU until the VM ends. */
 export async function runVcpu(vcpu: GuestVcpu, host: VcpuHost): Promise<void> {
-  while (!host.ended) {
+  while (!host.hasEnded()) {
     const exit = await vcpu.kvm.run()
-    host.report.countExit(exit.reason)
+    host.events.exit?.(exit.reason)
     handleExit(exit, vcpu, host)
   }
 }
@@ -58,8 +58,11 @@ function handleExit(exit: VcpuExit, vcpu: GuestVcpu, host: VcpuHost): void {
       return host.stop(guestDied(vcpu, 'the guest died of a triple fault'))
     case 'system-event':
       if (exit.type === KVM_SYSTEM_EVENT_SHUTDOWN || exit.type === KVM_SYSTEM_EVENT_RESET) {
-        const did = exit.type === KVM_SYSTEM_EVENT_RESET ? 'reset' : 'shut down'
-        return host.stop({ status: STATUS_OK, reason: `the guest ${did}` })
+        return host.stop(
+          exit.type === KVM_SYSTEM_EVENT_RESET
+            ? { kind: 'reset', reason: 'the guest reset' }
+            : { kind: 'shutdown', reason: 'the guest shut down' },
+        )
       }
       return host.stop(guestDied(vcpu, `the guest died: system event ${exit.type}`))
     case 'fail-entry':
@@ -89,9 +92,9 @@ function handleInternalError(exit: InternalErrorExit, vcpu: GuestVcpu, host: Vcp
       guestDied(vcpu, `KVM cannot emulate an instruction of the guest (bytes ${bytes || 'not readable'})`),
     )
   }
-  host.report.countCompletion(outcome.mnemonic ?? 'fetch')
+  host.events.completion?.(outcome.mnemonic ?? 'fetch')
 }
 
-function guestDied(vcpu: GuestVcpu, what: string): MachineEnd {
-  return { status: STATUS_GUEST_DIED, reason: `${what} (${vcpu.describe()})` }
+function guestDied(vcpu: GuestVcpu, what: string): MicroVmEnd {
+  return { kind: 'died', reason: `${what} (${vcpu.describe()})` }
 }

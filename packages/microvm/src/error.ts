@@ -1,0 +1,21 @@
+/** The one error class of this package. */
+
+/**
+ * What went wrong, for programs to match on:
+ *
+ * - `ERR_MICROVM_CPUS`: more vCPUs than this host's KVM allows, or none
+ * - `ERR_MICROVM_MEMORY`: more memory than the host has, less than any kernel needs, or no whole pages
+ * - `ERR_MICROVM_IMAGE`: a kernel or an initrd cannot be booted; `cause` has the loader's reason
+ */
+export type MicroVmErrorCode = 'ERR_MICROVM_CPUS' | 'ERR_MICROVM_IMAGE' | 'ERR_MICROVM_MEMORY'
+
+/** Something that was asked for is impossible. The message is one sentence. */
+export class MicroVmError extends Error {
+  override readonly name = 'MicroVmError'
+  readonly code: MicroVmErrorCode
+
+  constructor(code: MicroVmErrorCode, message: string, options?: ErrorOptions) {
+    super(message, options)
+    this.code = code
+  }
+}

@@ -1,0 +1,94 @@
+/**
+ * Linux in this process, by @vmm/microvm: for tests whose devices are JavaScript. Its shell takes commands.
+ */
+import { PassThrough, Writable } from 'node:stream'
+import { connectInput } from '@vmm/devices'
+import { type AttachDevice, MicroVm, type MicroVmEnd } from '@vmm/microvm'
+import { commandLine } from '../../guest/cmdline.mjs'
+import { guestFile } from './example-vmm.ts'
+
+const MIB = 2 ** 20
+
+/** What the VM has. */
+export interface LinuxVmOptions {
+  readonly devices: readonly AttachDevice[]
+  /** Default `busybox.cpio`. */
+  readonly initrd?: 'busybox.cpio' | 'programs.cpio' | undefined
+}
+
+/** A VM that runs. */
+export class LinuxVm {
+  readonly vm: MicroVm
+  /** Resolves when it has ended; it is closed then. */
+  readonly ended: Promise<MicroVmEnd>
+  /** What the host could not do for its devices. */
+  readonly warnings: string[]
+  readonly #input = new PassThrough()
+  readonly #watchers = new Set<() => void>()
+  #output = ''
+
+  /** Boots a guest with 64 MiB and one vCPU. */
+  static async start(options: LinuxVmOptions): Promise<LinuxVm> {
+    const warnings: string[] = []
+    let take: (text: string) => void = () => {}
+    const output = new Writable({
+      write: (chunk: Buffer, _encoding, done) => {
+        take(chunk.toString('latin1').replaceAll('\r', ''))
+        done()
+      },
+    })
+    const vm = await MicroVm.create({
+      kernel: guestFile('vmlinux'),
+      initrd: guestFile(options.initrd ?? 'busybox.cpio'),
+      cmdline: commandLine(),
+      memory: 64 * MIB,
+      devices: options.devices,
+      output,
+      events: { warning: (message) => warnings.push(message) },
+    })
+    const linux = new LinuxVm(vm, warnings)
+    take = (text) => linux.#take(text)
+    return linux
+  }
+
+  private constructor(vm: MicroVm, warnings: string[]) {
+    this.vm = vm
+    this.warnings = warnings
+    const input = connectInput(this.#input, vm.serial)
+    this.ended = vm.run().then((end) => {
+      input.close()
+      vm.close()
+      return end
+    })
+  }
+
+  /** All that the guest printed. */
+  get output(): string {
+    return this.#output
+  }
+
+  /** Types lines to the shell. */
+  type(...lines: readonly string[]): void {
+    this.#input.write(lines.map((line) => `${line}\n`).join(''))
+  }
+
+  /** Waits until the guest has printed what matches. */
+  until(pattern: RegExp): Promise<RegExpExecArray> {
+    return new Promise((resolve, reject) => {
+      const look = () => {
+        const found = pattern.exec(this.#output)
+        if (found === null) return
+        this.#watchers.delete(look)
+        resolve(found)
+      }
+      this.#watchers.add(look)
+      look()
+      this.ended.then(({ reason }) => reject(new Error(`${reason}, without ${pattern}:\n${this.#output}`)))
+    })
+  }
+
+  #take(text: string): void {
+    this.#output += text
+    for (const look of this.#watchers) look()
+  }
+}
