@@ -9,7 +9,7 @@ import {
   VIRTIO_ID_RNG,
 } from '../../src/virtio/index.ts'
 import * as reg from '../../src/virtio/mmio/registers.ts'
-import { codeThrownBy } from '../support.ts'
+import { codeThrownBy, ManualTime } from '../support.ts'
 import { DRIVER_OK, Guest } from './support.ts'
 
 const BUFFER = 0x8_0000
@@ -114,5 +114,73 @@ describe('virtio-rng', () => {
     copy.transport.resume()
     expect(driver.reapAll().map(({ length }) => length)).toEqual([8])
     expect(copy.interrupt.count).toBe(2)
+  })
+})
+
+describe('a rate limit of virtio-rng', () => {
+  function setUpLimited() {
+    const time = new ManualTime(0)
+    const memory = new MockMemory([{ start: 0, size: 0x10_0000 }])
+    const rateLimit = { bytes: { perSecond: 1000, burst: 100 }, clock: time, timers: time }
+    const guest = new Guest(new Rng({ rateLimit }), { memory })
+    const [driver] = guest.start()
+    if (driver === undefined) throw new Error('no queue')
+    return { time, guest, driver, memory, rateLimit }
+  }
+
+  it('has buffers wait, and fills them as the bytes come', () => {
+    const { time, guest, driver } = setUpLimited()
+    for (let i = 0; i < 4; i += 1) driver.send([{ address: BUFFER + 64 * i, length: 64, writable: true }])
+    guest.notify(0)
+    expect(driver.reapAll().length).toBe(1)
+    time.advance(28)
+    expect(driver.reapAll().length).toBe(1)
+    time.advance(127)
+    expect(driver.reapAll().length).toBe(1)
+    time.advance(1)
+    expect([driver.reapAll().length, time.pendingCount]).toEqual([1, 0])
+  })
+
+  it('counts no more of a buffer than is filled', () => {
+    const { guest, driver } = setUpLimited()
+    driver.send([{ address: BUFFER, length: 0x1_0000, writable: true }])
+    guest.notify(0)
+    expect(guest.device.rateLimiter.state().bytes?.tokens).toBe(100 - RNG_BYTES_MAX)
+  })
+
+  it('forgets what waits with a reset of device or queue', () => {
+    const { time, guest, driver } = setUpLimited()
+    const wait = (): void => {
+      for (let i = 0; i < 3; i += 1) driver.send([{ address: BUFFER, length: 100, writable: true }])
+      guest.notify(0)
+      expect(time.pendingCount).toBe(1)
+    }
+    wait()
+    guest.select(0)
+    guest.write(reg.VIRTIO_MMIO_QUEUE_RESET, 1)
+    expect(time.pendingCount).toBe(0)
+    const [again] = guest.start()
+    again?.send([{ address: BUFFER, length: 100, writable: true }])
+    guest.notify(0)
+    expect(time.pendingCount).toBe(1)
+    guest.status = 0
+    expect(time.pendingCount).toBe(0)
+  })
+
+  it('is saved with what is left', () => {
+    const { guest, driver, memory, rateLimit } = setUpLimited()
+    driver.send([{ address: BUFFER, length: 64, writable: true }])
+    guest.notify(0)
+    const state = JSON.parse(JSON.stringify(guest.transport.state()))
+    const copy = new Guest(new Rng({ rateLimit }), { memory }, (options) =>
+      MmioTransport.fromState(state, options),
+    )
+    expect(copy.device.rateLimiter.state().bytes?.tokens).toBe(36)
+    const device = { version: 2 }
+    const refused = () =>
+      new Guest(new Rng({ rateLimit }), { memory }, (options) =>
+        MmioTransport.fromState({ ...state, device }, options),
+      )
+    expect(codeThrownBy(refused)).toBe('ERR_DEVICE_STATE')
   })
 })
