@@ -23,12 +23,25 @@ export function closeFd(fd: number): void {
 }
 
 const F_DUPFD_CLOEXEC = 1030
+const F_GETFL = 3
+const F_SETFL = 4
 
 /** A second descriptor of the same open file, close-on-exec and owned by the caller. */
 export function dupFd(fd: number): number {
   const copy: number = libc().fcntl(fd, F_DUPFD_CLOEXEC, 0)
   if (copy < 0) throw lastError('fcntl', `F_DUPFD_CLOEXEC of fd ${fd}`)
   return copy
+}
+
+/**
+ * Sets or clears O_NONBLOCK of an open file, which all its descriptors share. For files it matters to io_uring: what cannot be
+ * done at once fails there, where the file system does not tell beforehand.
+ * @throws SystemError
+ */
+export function setNonBlocking(fd: number, nonBlocking: boolean): void {
+  const flags: number = libc().fcntl(fd, F_GETFL, 0)
+  const wanted = nonBlocking ? flags | O_NONBLOCK : flags & ~O_NONBLOCK
+  if (flags < 0 || libc().fcntl(fd, F_SETFL, wanted) < 0) throw lastError('fcntl', `F_SETFL of fd ${fd}`)
 }
 
 /** The owner of one descriptor: closes it once, however often it is asked. */

@@ -4,6 +4,7 @@
 import { fstatSync, writeSync } from 'node:fs'
 import { SystemError } from './errors.ts'
 import { lastErrno, lastError, libc } from './libc.ts'
+import { Mapping } from './mmap.ts'
 
 const FALLOC_FL_KEEP_SIZE = 0x01
 const FALLOC_FL_PUNCH_HOLE = 0x02
@@ -25,7 +26,8 @@ function fallocate(fd: number, mode: number, offset: number, length: number): bo
 }
 
 function write(fd: number, offset: number, length: number): void {
-  zeroes ??= new Uint8Array(ZEROES_SIZE)
+  // Of a mapping, which lies as O_DIRECT likes it.
+  zeroes ??= new Uint8Array(new Mapping({ size: ZEROES_SIZE }).view())
   for (let done = 0; done < length; ) {
     done += writeSync(fd, zeroes, 0, Math.min(ZEROES_SIZE, length - done), offset + done)
   }

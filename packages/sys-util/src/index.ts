@@ -3,6 +3,8 @@
  * @packageDocumentation
  */
 export { addressOf } from './address.ts'
+export type { DirectIoAlignment } from './direct-io.ts'
+export { directIoAlignment } from './direct-io.ts'
 export {
   EPOLLERR,
   EPOLLET,
@@ -15,11 +17,13 @@ export {
 } from './epoll.ts'
 export { errnoName, SystemError } from './errors.ts'
 export { EFD_SEMAPHORE, EventFd } from './eventfd.ts'
-export { closeFd, createPipe, dupFd, OwnedFd, openPath } from './fd.ts'
+export { closeFd, createPipe, dupFd, OwnedFd, openPath, setNonBlocking } from './fd.ts'
 export { lockFile, unlockFile } from './file-lock.ts'
 export type { MemoryPieces, MemoryRegion } from './file-transfer.ts'
 export { FileTransfer, TO_FILE, TO_MEMORY } from './file-transfer.ts'
 export { punchHole, seekData, seekHole, zeroRange } from './holes.ts'
+export type { Completion, IoUringOptions } from './io-uring.ts'
+export { IoUring } from './io-uring.ts'
 export type { IoctlArgument } from './ioctl.ts'
 export { _IO, _IOR, _IOW, _IOWR, ioctl, ioctlAsync, ioctlRaw } from './ioctl.ts'
 export { createMemfd, MFD_ALLOW_SEALING, MFD_HUGETLB } from './memfd.ts'
@@ -63,6 +67,6 @@ export { RawTerminal } from './terminal.ts'
 export { countPoolThreads, threadPoolBounds } from './thread-pool.ts'
 export { TimerFd } from './timerfd.ts'
 export type { Address } from './transfer.ts'
-export { IOV_MAX, IoVector, preadInto, pwriteFrom } from './transfer.ts'
+export { IOV_MAX, IoVector, preadInto, pwriteFrom, RWF_NOWAIT } from './transfer.ts'
 export type { Watch, WatchCallback } from './watch.ts'
 export { watch } from './watch.ts'

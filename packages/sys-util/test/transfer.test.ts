@@ -2,13 +2,23 @@ import { openSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { createMemfd, IOV_MAX, IoVector, Mapping, OwnedFd, preadInto, pwriteFrom } from '../src/index.ts'
+import {
+  createMemfd,
+  IOV_MAX,
+  IoVector,
+  Mapping,
+  OwnedFd,
+  preadInto,
+  pwriteFrom,
+  RWF_NOWAIT,
+} from '../src/index.ts'
 import { own, temporaryDirectory } from './resources.ts'
 
 const PAGE = 4096
 const EBADF = 9
 const EFAULT = 14
 const EINVAL = 22
+const EOPNOTSUPP = 95
 
 function fileOf(content: Uint8Array): OwnedFd {
   const path = join(temporaryDirectory(), 'file')
@@ -109,5 +119,57 @@ describe('scattered', () => {
     vector.push(0, 1)
     expect(vector.readFrom(-1, 0)).toBe(-EBADF)
     expect(vector.readFrom(fileOf(new Uint8Array(1)).fd, 0)).toBe(-EFAULT)
+  })
+})
+
+describe('a vector in part', () => {
+  test('is what is left of it', () => {
+    const vector = new IoVector(3)
+    for (const [address, length] of [
+      [2 ** 40, 10],
+      [5000, 20],
+      [9000, 30],
+    ] as const)
+      vector.push(address, length)
+    const pieces = () =>
+      Array.from({ length: vector.count }, (_, i) => [vector.pieceAddress(i), vector.pieceLength(i)])
+    const before = vector.address
+    vector.advance(4)
+    expect(pieces()).toEqual([
+      [2 ** 40 + 4, 6],
+      [5000, 20],
+      [9000, 30],
+    ])
+    vector.advance(26)
+    expect(pieces()).toEqual([[9000, 30]])
+    expect([vector.byteLength, vector.address - before]).toEqual([30, 32])
+    vector.advance(30)
+    expect([vector.count, vector.byteLength]).toEqual([0, 0])
+    vector.clear()
+    expect([vector.push(1, 1), vector.address]).toEqual([true, before])
+  })
+
+  test('is filled from one place, and copied to one', () => {
+    const { bytes, start } = memory()
+    const vector = new IoVector(3)
+    for (const at of [100, 200, 300]) vector.push(start + at, 4)
+    bytes.set(new TextEncoder().encode('abcdefghijkl'), 0)
+    vector.copyFrom(start, 10)
+    expect(Buffer.from(bytes.subarray(300, 304)).toString('latin1')).toBe('ij\0\0')
+    vector.advance(2)
+    vector.copyTo(start + 400, 5)
+    expect(Buffer.from(bytes.subarray(400, 406)).toString('latin1')).toBe('cdefg\0')
+  })
+
+  test('is read with RWF_NOWAIT as far as it is at hand', () => {
+    const { bytes, start } = memory()
+    const { fd } = fileOf(new TextEncoder().encode('0123456789'))
+    const vector = new IoVector(2)
+    vector.push(start, 3)
+    vector.push(start + 10, 3)
+    const result = vector.readFrom(fd, 2, RWF_NOWAIT)
+    // A file system without it says so.
+    expect([6, -EOPNOTSUPP]).toContain(result)
+    if (result === 6) expect(Buffer.from(bytes.subarray(10, 13)).toString('latin1')).toBe('567')
   })
 })
