@@ -83,6 +83,9 @@ for (const [name, disk, sentence] of [
   ['with an unknown option', 'path=x,cache=no', /--disk.*got cache/],
   ['with an option twice', 'path=x,path=y', /--disk.*one path/],
   ['that is neither read-only nor not', 'path=x,readonly=maybe', /--disk.*readonly=on/],
+  ['with a rate in no number', 'path=x,rate=fast', /--disk.*10M for rate, got fast/],
+  ['that nothing may pass', 'path=x,rate=0', /--disk.*rate, got 0/],
+  ['with half a request a second', 'path=x,iops=0.5', /--disk.*whole number.*iops, got 0.5/],
   ['whose id is too long', `path=x,id=${'i'.repeat(21)}`, /--disk.*20 characters/],
 ] as const) {
   test(`a disk ${name}`, () => expectComplaint(run('good', '--disk', disk), USAGE, sentence))

@@ -82,7 +82,12 @@ export function parseArguments(args: readonly string[]): RunOptions | undefined 
     .option('--cmdline <text>', "the kernel's command line", DEFAULT_CMDLINE)
     .option('--memory <mib>', 'guest memory', wholeNumber(MEMORY_MIN / MIB, 2 ** 24, 'MiB'), 128)
     .option('--cpus <n>', 'number of vCPUs', wholeNumber(1, 254, 'vCPUs'), 1)
-    .option('--disk <path=FILE[,readonly=on][,id=NAME]>', 'a disk; more than once for more', parseDisk, [])
+    .option(
+      '--disk <path=FILE[,readonly=on][,id=NAME][,rate=BYTES][,iops=N]>',
+      'a disk; more than once for more',
+      parseDisk,
+      [],
+    )
     .option('--rng', 'give the guest random numbers by virtio-rng', false)
     .option('--kvm <path>', "the host's KVM device", '/dev/kvm')
     .option('--timeout <seconds>', 'end the VM after so long, with exit status 4', seconds)

@@ -4,6 +4,8 @@
 import { InvalidArgumentError } from 'commander'
 
 const OFF_ON = ['off', 'on']
+/** Binary, as everywhere in the field. */
+const UNITS = { '': 1, K: 2 ** 10, M: 2 ** 20, G: 2 ** 30 } as const
 
 /** The values of one option, by key. */
 export class KeyValues {
@@ -57,6 +59,15 @@ export class KeyValues {
   }
 
   /**
+   * A number of bytes, with K, M or G behind it or not; undefined where it is not given.
+   * @throws InvalidArgumentError
+   */
+  size(key: string): number | undefined {
+    const text = this.#values.get(key)
+    return text === undefined ? undefined : size(key, text)
+  }
+
+  /**
    * A whole number, undefined where it is not given.
    * @param range what it may be, both ends included
    * @throws InvalidArgumentError
@@ -70,6 +81,19 @@ export class KeyValues {
       `Expected a whole number from ${range.least} to ${range.most} for ${key}, got ${text}.`,
     )
   }
+}
+
+/**
+ * Reads `512`, `64K`, `10M` or `1G`.
+ * @throws InvalidArgumentError
+ */
+function size(key: string, text: string): number {
+  const [, digits = '', unit = ''] = /^(\d+)([KMG]?)$/.exec(text) ?? []
+  const value = Number(digits) * UNITS[unit as keyof typeof UNITS]
+  if (value >= 1 && Number.isSafeInteger(value)) return value
+  throw new InvalidArgumentError(
+    `Expected a number of bytes such as 512, 64K or 10M for ${key}, got ${text}.`,
+  )
 }
 
 /**
