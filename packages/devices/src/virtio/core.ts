@@ -257,7 +257,7 @@ export class VirtioCore implements VirtioTransport {
 
   /** Whether the driver may write the configuration space now. */
   get configWritable(): boolean {
-    return (this.#status & (DRIVER | FAILED)) === DRIVER
+    return this.device.configAlwaysWritable === true || (this.#status & (DRIVER | FAILED)) === DRIVER
   }
 
   interruptQueue(index: number): void {

@@ -83,6 +83,8 @@ export interface VirtioDevice {
    * {@link VirtioTransport.configChanged} after a change.
    */
   readonly config: Uint8Array
+  /** Whether {@link writeConfig} is called at any time; default false: not before there is a driver, as 2.5 has it. */
+  readonly configAlwaysWritable?: boolean | undefined
   readonly sharedMemory?: readonly SharedMemoryRegion[] | undefined
 
   /**

@@ -29,7 +29,9 @@ export {
   VIRTIO_CONFIG_S_FEATURES_OK,
   VIRTIO_CONFIG_S_NEEDS_RESET,
   VIRTIO_F_VERSION_1,
+  VIRTIO_ID_BALLOON,
   VIRTIO_ID_BLOCK,
+  VIRTIO_ID_CONSOLE,
   VIRTIO_ID_NET,
   VIRTIO_ID_RNG,
 } from './spec.ts'
@@ -87,3 +89,16 @@ export { BlockRequest } from './blk/request.ts'
 export { SECTOR_SIZE } from './blk/spec.ts'
 export type { BlkState } from './blk/state.ts'
 export { USER_DISK_CHUNK_BYTES, USER_DISK_PARALLEL, UserDisk, type UserDiskSource } from './blk/user-disk.ts'
+
+// Consoles
+
+export { Console } from './console/console.ts'
+export {
+  CONSOLE_PORTS_MAX,
+  type ConsoleEvents,
+  type ConsoleOptions,
+  type ConsoleOverflow,
+  type ConsolePortOptions,
+} from './console/options.ts'
+export type { ConsolePort } from './console/port.ts'
+export type { ConsolePortState, ConsoleState } from './console/state.ts'

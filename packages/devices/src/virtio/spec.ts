@@ -19,7 +19,9 @@ export const VIRTIO_CONFIG_S_FAILED = 0b1000_0000
 /** Device types (5). */
 export const VIRTIO_ID_NET = 1
 export const VIRTIO_ID_BLOCK = 2
+export const VIRTIO_ID_CONSOLE = 3
 export const VIRTIO_ID_RNG = 4
+export const VIRTIO_ID_BALLOON = 5
 
 /** The device follows virtio 1.0 or later (6). */
 export const VIRTIO_F_VERSION_1 = 32
