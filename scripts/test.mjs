@@ -1,27 +1,13 @@
 /**
  * `npm test`: the set-up, then every test. The last line counts them: N passed, N failed, N skipped.
  */
-import { execFileSync } from 'node:child_process'
 import { existsSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
-import { main, root, runInTerminal, SetupError, setUp } from './setup.mjs'
+import { main, root, runInTerminal, setUp } from './setup.mjs'
+import { installTools } from './tools.mjs'
 
 /** Programs that tests call, and the Debian packages that have them. */
 const TOOLS = { '/usr/sbin/mke2fs': 'e2fsprogs', '/usr/bin/script': 'bsdutils' }
-
-/** @throws SetupError where a tool is missing and cannot be installed here */
-function installTools() {
-  const missing = Object.keys(TOOLS).filter((path) => !existsSync(path))
-  if (missing.length === 0) return
-  const packages = missing.map((path) => TOOLS[path])
-  const options = { stdio: 'ignore', env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' } }
-  try {
-    execFileSync('apt-get', ['update'], options)
-    execFileSync('apt-get', ['install', '--yes', '--no-install-recommends', ...packages], options)
-  } catch {
-    throw new SetupError(`the tests need Debian's ${packages.join(' and ')}: install them as root`)
-  }
-}
 
 /** What was skipped, and why: that stands in brackets in the title of the test, or of what it is part of. */
 function skipped(report) {
@@ -39,7 +25,7 @@ function skipped(report) {
 
 main(async () => {
   await setUp()
-  installTools()
+  installTools(TOOLS)
   const results = join(root, '.cache', 'test-results.json')
   rmSync(results, { force: true })
   const vitest = join(root, 'node_modules', 'vitest', 'vitest.mjs')

@@ -1,0 +1,143 @@
+/**
+ * virtio-blk against QEMU: the same bare-metal guest (guest/bare/programs/blk-bench.c) drives a disk of example-vmm and
+ * one of Debian's QEMU, on the same file, in turn. The guest polls for completions and checks what it reads.
+ *
+ * QEMU has an iothread, and whichever of its engines is faster in a row.
+ *
+ * `node bench/virtio-blk.mjs [ROUNDS]` after `npm run build` prints the table.
+ */
+import { closeSync, fsyncSync, mkdirSync, mkdtempSync, openSync, rmSync, writeSync } from 'node:fs'
+import { join } from 'node:path'
+import { fileURLToPath, pathToFileURL } from 'node:url'
+import { buildBareGuest } from '../guest/bare/build.mjs'
+import { median, runExampleVmm, runQemu, ticksPerSecond } from './support/guests.mjs'
+
+const PROGRAM = fileURLToPath(new URL('../guest/bare/programs/blk-bench.c', import.meta.url))
+const CACHE = fileURLToPath(new URL('../.cache/', import.meta.url))
+const ROUNDS = 5
+const SECONDS_PER_JOB = 0.25
+const MIB = 2 ** 20
+const BLOCK = 4096
+const DISK_MIB = 256
+const EXIT_REQUESTS = 1_000_000
+
+/** What the guest is asked to do: its words, and how the table has them. */
+const JOBS = [
+  { job: 'randread,4096,1', name: 'random read, 4 KiB, depth 1' },
+  { job: 'randread,4096,32', name: 'random read, 4 KiB, depth 32' },
+  { job: 'randwrite,4096,1', name: 'random write, 4 KiB, depth 1' },
+  { job: 'randwrite,4096,32', name: 'random write, 4 KiB, depth 32' },
+  { job: 'read,1048576,4', name: 'sequential read, 1 MiB, depth 4' },
+  { job: 'write,1048576,4', name: 'sequential write, 1 MiB, depth 4' },
+]
+
+const MODES = [{ name: 'cached', disk: '', cache: 'writeback', engines: ['io_uring', 'threads'] }]
+
+const exampleArgs = (mode, file) => ['--disk', `path=${file}${mode.disk}`]
+
+const qemuArgs = (mode, engine, file) => [
+  ...['-drive', `id=d,file=${file},format=raw,if=none,cache=${mode.cache},aio=${engine}`],
+  ...['-object', 'iothread,id=io0', '-device', 'virtio-blk-device,drive=d,iothread=io0'],
+]
+
+/** A disk as the guest wants it: each block begins with its number. In the page cache, and on the medium. */
+function makeDisk(file) {
+  const fd = openSync(file, 'w')
+  const piece = Buffer.alloc(MIB)
+  for (let mib = 0; mib < DISK_MIB; mib++) {
+    for (let at = 0; at < MIB; at += BLOCK) piece.writeBigUInt64LE(BigInt((mib * MIB + at) / BLOCK), at)
+    writeSync(fd, piece)
+  }
+  fsyncSync(fd)
+  closeSync(fd)
+}
+
+/** Requests a second, by the job, of what a guest printed. */
+function rates(lines, tickRate) {
+  return new Map(
+    lines.flatMap((line) => {
+      const [, job, requests, ticks] = /^blk-bench: (\S+) requests (\d+) ticks (\d+)/.exec(line) ?? []
+      return job === undefined ? [] : [[job, (Number(requests) / Number(ticks)) * tickRate]]
+    }),
+  )
+}
+
+/** Adds the rates of a run to those before it. */
+function collect(samples, run) {
+  for (const [job, rate] of run) samples.set(job, [...(samples.get(job) ?? []), rate])
+}
+
+/** The rows of a mode. */
+async function measure(mode, { kernel, file, rounds }) {
+  const tickRate = ticksPerSecond()
+  const words = JOBS.map(({ job }) => `job=${job}`).join(' ')
+  const cmdline = `ticks=${Math.round(tickRate * SECONDS_PER_JOB)} ${words}`
+  const ours = new Map()
+  const theirs = mode.engines.map(() => new Map())
+  for (let round = 0; round < rounds; round++) {
+    const { lines } = await runExampleVmm({ kernel, cmdline, args: exampleArgs(mode, file) })
+    collect(ours, rates(lines, tickRate))
+    for (const [index, engine] of mode.engines.entries()) {
+      const printed = await runQemu({ kernel, cmdline, args: qemuArgs(mode, engine, file) })
+      collect(theirs[index], rates(printed, tickRate))
+    }
+  }
+  return JOBS.map(({ job, name }) => {
+    const own = ours.get(job)
+    const medians = theirs.map((samples) => median(samples.get(job)))
+    const best = medians.indexOf(Math.max(...medians))
+    const peer = theirs[best].get(job)
+    return {
+      name: `virtio-blk ${mode.name}, ${name}`,
+      value: median(own),
+      unit: 'requests/s',
+      peer: `QEMU, ${mode.engines[best]}: ${Math.round(medians[best])}`,
+      // Of each round, since a shared machine is not as fast in one as in another.
+      ratio: median(own.map((rate, round) => rate / peer[round])),
+    }
+  })
+}
+
+/** All exits to user space, of all kinds. */
+async function countExits({ kernel, file, requests }) {
+  const cmdline = `job=randread,4096,32,${requests}`
+  const { exits } = await runExampleVmm({ kernel, cmdline, args: exampleArgs(MODES[0], file) })
+  return Object.values(exits).reduce((sum, count) => sum + count, 0)
+}
+
+/** Exits that a million requests take, over what the guest needs for a few: to start, to print, to end. */
+async function exitRow(guest) {
+  const few = await countExits({ ...guest, requests: 32 })
+  const many = await countExits({ ...guest, requests: EXIT_REQUESTS })
+  return {
+    name: 'virtio-blk, exits to user space in 1,000,000 requests',
+    value: Math.max(0, many - few),
+    unit: 'exits',
+    peer: `set-up and console: ${few}`,
+    ratio: many / few,
+  }
+}
+
+/** The rows of the table. */
+export async function run({ rounds = ROUNDS } = {}) {
+  const kernel = await buildBareGuest(PROGRAM)
+  mkdirSync(CACHE, { recursive: true })
+  const folder = mkdtempSync(join(CACHE, 'bench-'))
+  const removeFolder = () => rmSync(folder, { recursive: true, force: true })
+  process.once('exit', removeFolder)
+  try {
+    const file = join(folder, 'disk.img')
+    makeDisk(file)
+    const rows = []
+    for (const mode of MODES) rows.push(...(await measure(mode, { kernel, file, rounds })))
+    rows.push(await exitRow({ kernel, file }))
+    return rows
+  } finally {
+    removeFolder()
+    process.off('exit', removeFolder)
+  }
+}
+
+if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {
+  console.table(await run({ rounds: Number(process.argv[2] ?? ROUNDS) }))
+}
