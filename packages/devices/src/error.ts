@@ -15,8 +15,22 @@
  * - `ERR_DEVICE_OPTION`: a device was given an option outside its range
  * - `ERR_DEVICE_SLOTS`: there is no place left for a device
  * - `ERR_DEVICE_STATE`: a saved state that no device of this kind can have produced
+ *
+ * Connections of virtio-vsock fail as Node's sockets do, for what knows those:
+ *
+ * - `EADDRINUSE`: the port is in use
+ * - `ECONNREFUSED`: nobody listens there, or the guest has no driver yet
+ * - `ECONNRESET`: the guest has reset the connection, or its whole device
+ * - `EMFILE`: there are as many connections as may be
+ * - `EPIPE`: a write to a guest that does not receive any more
+ * - `ETIMEDOUT`: the guest did not answer
  */
 export type DevicesErrorCode =
+  | 'EADDRINUSE'
+  | 'ECONNREFUSED'
+  | 'ECONNRESET'
+  | 'EMFILE'
+  | 'EPIPE'
   | 'ERR_BUS_ACCESS'
   | 'ERR_BUS_RANGE_INVALID'
   | 'ERR_BUS_RANGE_OVERLAP'
@@ -26,6 +40,7 @@ export type DevicesErrorCode =
   | 'ERR_DEVICE_OPTION'
   | 'ERR_DEVICE_SLOTS'
   | 'ERR_DEVICE_STATE'
+  | 'ETIMEDOUT'
 
 /** What a {@link DevicesError} can say beside its message. */
 export interface DevicesErrorDetails {

@@ -34,6 +34,7 @@ export {
   VIRTIO_ID_CONSOLE,
   VIRTIO_ID_NET,
   VIRTIO_ID_RNG,
+  VIRTIO_ID_VSOCK,
 } from './spec.ts'
 export type { FeatureWords, VirtioCoreState } from './state.ts'
 
@@ -102,3 +103,11 @@ export {
 } from './console/options.ts'
 export type { ConsolePort } from './console/port.ts'
 export type { ConsolePortState, ConsoleState } from './console/state.ts'
+
+// Sockets
+
+export { type VsockListener, VsockRequest } from './vsock/listener.ts'
+export type { VsockConnectOptions, VsockOptions } from './vsock/options.ts'
+export { VMADDR_CID_HOST } from './vsock/spec.ts'
+export { VsockStream, type VsockStreamOptions } from './vsock/stream.ts'
+export { Vsock, type VsockState } from './vsock/vsock.ts'

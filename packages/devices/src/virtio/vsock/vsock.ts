@@ -1,0 +1,415 @@
+/**
+ * The socket device: virtio 1.2 section 5.10. Streams between the guest's AF_VSOCK sockets and Node streams, in both
+ * directions. Not here: SOCK_SEQPACKET, which is not offered.
+ *
+ * The guest's packets are dealt with as they come; what they mean to streams, and so all code of the user's, runs after that,
+ * in a tick of its own. What the streams then write is sent at the end of that tick.
+ */
+import type { DescriptorChain, Reader } from '@vmm/virtio-queue'
+import type { PendingCall } from '../../host.ts'
+import { StateChecker } from '../../state.ts'
+import { attachOnce } from '../attached.ts'
+import type { VirtioDevice, VirtioTransport } from '../device.ts'
+import { BUSY, LATER, QueueRunner } from '../queue-runner.ts'
+import { VIRTIO_ID_VSOCK } from '../spec.ts'
+import type { Opening } from './connection.ts'
+import {
+  Connection,
+  type ConnectionHost,
+  connectionError,
+  RECEIVED,
+  RECEIVED_SHORT,
+  RECEIVED_TOO_MUCH,
+} from './connection.ts'
+import * as faults from './faults.ts'
+import { PacketHeader } from './header.ts'
+import { type VsockListener, VsockRequest } from './listener.ts'
+import {
+  checkTimeout,
+  type VsockConnectOptions,
+  type VsockOptions,
+  type VsockSettings,
+  vsockSettings,
+} from './options.ts'
+import { NO_ROOM, NOTHING, Outbox } from './outbox.ts'
+import { checkPort, Ports } from './ports.ts'
+import { ReadyQueue } from './ready-queue.ts'
+import * as spec from './spec.ts'
+import { VsockStream, type VsockStreamOptions } from './stream.ts'
+
+/** Entries of the queues for packets: twice Linux's usual number of buffers. */
+const QUEUE_SIZE = 256
+/** Entries of the queue for events: as many as Linux has buffers for them. */
+const EVENT_QUEUE_SIZE = 8
+/** The most packets to take, or to send, in one turn of the event loop, */
+const BATCH = 128
+/** and the most bytes to take, but for the packet that passes it: some milliseconds. */
+const BATCH_BYTES = 2 ** 23
+/** How often what the streams were told and what they write in turn is dealt with in one turn of the event loop. */
+const ROUNDS = 4
+/** For the guest to answer a call. */
+const CONNECT_TIMEOUT_MS = 5000
+
+/** What {@link Vsock.state} returns. Connections are not saved: a restored guest is told that they are gone. */
+export interface VsockState {
+  readonly version: 1
+}
+
+/**
+ * virtio-vsock.
+ *
+ * @example
+ * ```ts
+ * const vsock = new Vsock({ guestCid: 3 })
+ * const transport = new MmioTransport({ device: vsock, memory, interrupt })
+ * vsock.listen(1024, (stream) => stream.pipe(stream)) // what the guest dials
+ * const stream = await vsock.connect(22) // what the guest listens on
+ * ```
+ */
+export class Vsock implements VirtioDevice {
+  readonly type: number = VIRTIO_ID_VSOCK
+  readonly featuresLow = 0
+  readonly featuresHigh = 0
+  readonly queueSizes: readonly number[] = [QUEUE_SIZE, QUEUE_SIZE, EVENT_QUEUE_SIZE]
+  readonly config: Uint8Array = new Uint8Array(spec.VIRTIO_VSOCK_CONFIG_SIZE)
+  readonly #settings: VsockSettings
+  readonly #ports = new Ports<Opening>()
+  readonly #outbox: Outbox
+  readonly #header = new PacketHeader()
+  readonly #woken = new ReadyQueue<Connection>()
+  readonly #host: ConnectionHost
+  readonly #turn: () => void = () => this.#settle()
+  /** For a request on a port that nobody listens on. */
+  #fallback: (() => Opening) | undefined
+  /** Connections that anybody still holds something for. */
+  #held = 0
+  #isTurnDue = false
+  #isSettling = false
+  #isTelling = false
+  /** The guest is not listened to while answers to it find no room. */
+  #isBlocked = false
+  #batchBytes = 0
+  #resetEventDue = false
+  #transport: VirtioTransport | undefined
+  #rx: QueueRunner | undefined
+  #tx: QueueRunner | undefined
+  #event: QueueRunner | undefined
+
+  /** @throws DevicesError ERR_DEVICE_OPTION */
+  constructor(options: VsockOptions) {
+    this.#settings = vsockSettings(options)
+    new DataView(this.config.buffer).setUint32(0, this.#settings.guestCid, true)
+    this.#outbox = new Outbox(this.#settings.guestCid)
+    this.#host = this.#connectionHost()
+  }
+
+  /** The guest's CID. */
+  get guestCid(): number {
+    return this.#settings.guestCid
+  }
+
+  /** Connections that are there, being made and being closed included. */
+  get connections(): number {
+    return this.#held
+  }
+
+  /**
+   * Takes connections that the guest makes to a port.
+   * @param port 0 to 4294967294
+   * @param onConnection gets the stream of each. What it throws is an uncaught exception, as from any event of a stream.
+   * @throws DevicesError ERR_DEVICE_OPTION, EADDRINUSE
+   */
+  listen(
+    port: number,
+    onConnection: (stream: VsockStream) => void,
+    options: VsockStreamOptions = {},
+  ): VsockListener {
+    this.#ports.listen(port, {
+      requested: (connection) => {
+        // Closed while the guest waited.
+        if (isClosed) connection.cancel()
+        else if (connection.accept()) onConnection(new VsockStream(connection, this.guestCid, options))
+      },
+    })
+    let isClosed = false
+    const close = (): void => {
+      if (!isClosed) this.#ports.unlisten(port)
+      isClosed = true
+    }
+    return { port, close, [Symbol.dispose]: close }
+  }
+
+  /**
+   * Asks about connections to ports that nobody listens on. Without it the guest is refused.
+   * @param onRequest answers now or later. One for the device: it takes the place of the one before.
+   */
+  onRequest(onRequest: ((request: VsockRequest) => void) | undefined): void {
+    if (onRequest === undefined) {
+      this.#fallback = undefined
+      return
+    }
+    this.#fallback = () => {
+      let request: VsockRequest | undefined
+      return {
+        requested: (connection) => {
+          request = new VsockRequest(connection, this.guestCid)
+          onRequest(request)
+        },
+        failed: (error) => request?.gone(error),
+      }
+    }
+  }
+
+  /**
+   * Makes a connection to a port of the guest.
+   * @param port 0 to 4294967294
+   * @throws DevicesError ERR_DEVICE_OPTION; ECONNREFUSED where nobody listens, or the guest has no driver for the device
+   *   yet; ETIMEDOUT; ECONNRESET where the guest resets its device meanwhile; EMFILE for too many connections; and the
+   *   signal's reason
+   */
+  async connect(port: number, options: VsockConnectOptions = {}): Promise<VsockStream> {
+    const { timeout = CONNECT_TIMEOUT_MS, signal } = options
+    checkPort(port)
+    checkTimeout(timeout)
+    signal?.throwIfAborted()
+    const name = { guestPort: port }
+    if (this.#transport?.running !== true) {
+      throw connectionError('ECONNREFUSED', name, 'the guest has no driver for the device yet')
+    }
+    if (this.#held >= this.#settings.maxConnections) {
+      throw connectionError('EMFILE', name, `there are ${this.#held} connections, the most there may be`)
+    }
+    let abort = (): void => {}
+    try {
+      return await new Promise((resolve, reject) => {
+        const opening: Opening = {
+          opened: (opened) => resolve(new VsockStream(opened, this.guestCid, options)),
+          failed: reject,
+        }
+        const ports = { hostPort: this.#ports.ephemeral(), guestPort: port }
+        const connection = new Connection(this.#host, ports, this.#settings.bufferSize, opening, true)
+        this.#held += 1
+        this.#ports.addHostDialled(connection)
+        connection.expireAfter(timeout, () =>
+          connectionError('ETIMEDOUT', name, `no answer in ${timeout} ms`),
+        )
+        abort = () => {
+          connection.cancel()
+          reject(signal?.reason)
+        }
+        signal?.addEventListener('abort', abort)
+      })
+    } finally {
+      signal?.removeEventListener('abort', abort)
+    }
+  }
+
+  attach(transport: VirtioTransport): void {
+    this.#transport = attachOnce(this.#transport, transport, 'virtio-vsock')
+    const { VIRTIO_VSOCK_QUEUE_RX, VIRTIO_VSOCK_QUEUE_TX, VIRTIO_VSOCK_QUEUE_EVENT } = spec
+    const runner = (
+      index: number,
+      serve: (chain: DescriptorChain, isMapped: boolean) => number,
+    ): QueueRunner => {
+      const handler = {
+        serve: (chain: DescriptorChain, _queue: unknown, _runner: unknown, isMapped: boolean) =>
+          serve(chain, isMapped),
+        endBatch: () => {
+          this.#batchBytes = 0
+        },
+      }
+      return new QueueRunner(transport, index, handler, BATCH)
+    }
+    this.#rx = runner(VIRTIO_VSOCK_QUEUE_RX, (chain, isMapped) => this.#fill(chain, isMapped))
+    this.#tx = runner(VIRTIO_VSOCK_QUEUE_TX, (chain, isMapped) => this.#take(chain, isMapped))
+    this.#event = runner(VIRTIO_VSOCK_QUEUE_EVENT, (chain, isMapped) => this.#sendEvent(chain, isMapped))
+  }
+
+  activate(): void {
+    // Before any packet of a new connection.
+    if (this.#resetEventDue) this.#event?.run()
+  }
+
+  notify(queue: number): void {
+    if (queue === spec.VIRTIO_VSOCK_QUEUE_TX) this.#tx?.run()
+    else if (queue === spec.VIRTIO_VSOCK_QUEUE_RX) this.#transmit()
+    else if (this.#resetEventDue) this.#event?.run()
+  }
+
+  /** All connections are gone. Who listens goes on. */
+  reset(): void {
+    this.#resetEventDue = false
+    this.#isBlocked = false
+    for (const connection of this.#ports.all()) connection.abandon()
+    this.#outbox.clear()
+  }
+
+  state(): VsockState {
+    return { version: 1 }
+  }
+
+  /**
+   * The guest is told that its connections are gone, and that its CID may be another one.
+   * @throws DevicesError ERR_DEVICE_STATE
+   */
+  restore(state: unknown): void {
+    new StateChecker('virtio-vsock', state as object).version(1)
+    this.#resetEventDue = true
+  }
+
+  #connectionHost(): ConnectionHost {
+    return {
+      control: (connection) => {
+        this.#outbox.control(connection)
+        if (!this.#isTelling) this.#turnSoon()
+      },
+      data: (connection) => {
+        this.#outbox.data(connection)
+        if (!this.#isTelling) this.#turnSoon()
+      },
+      wake: (connection) => {
+        if (connection.inWoken) return
+        connection.inWoken = true
+        this.#woken.push(connection)
+        if (!this.#isTelling) this.#turnSoon()
+      },
+      forget: (connection) => this.#ports.remove(connection),
+      released: () => {
+        this.#held -= 1
+      },
+      after: (delayMs, callback): PendingCall => this.#settings.timers.after(delayMs, callback),
+    }
+  }
+
+  /** A packet of the guest. */
+  #take(chain: DescriptorChain, isMapped: boolean): number {
+    if (!this.#outbox.hasRoom) {
+      this.#isBlocked = true
+      return BUSY
+    }
+    if (this.#batchBytes >= BATCH_BYTES) return LATER
+    const header = this.#header
+    const reader = chain.reader()
+    if (!header.read(reader)) {
+      // The pop has reported memory that is not there.
+      return isMapped ? this.#faulty(faults.FAULT_HEADER) : 0
+    }
+    if (header.srcCid !== this.#settings.guestCid || header.dstCid !== spec.VMADDR_CID_HOST) {
+      return this.#faulty(faults.FAULT_ADDRESS)
+    }
+    if (header.type !== spec.VIRTIO_VSOCK_TYPE_STREAM) {
+      this.#refuse(header)
+      return this.#faulty(faults.FAULT_TYPE)
+    }
+    this.#dispatch(header, reader, isMapped)
+    return 0
+  }
+
+  #dispatch(header: PacketHeader, reader: Reader, isMapped: boolean): void {
+    const connection = this.#ports.find(header.dstPort, header.srcPort)
+    if (connection === undefined) {
+      if (header.op !== spec.VIRTIO_VSOCK_OP_REQUEST || !this.#request(header)) this.#refuse(header)
+      return
+    }
+    this.#batchBytes += header.op === spec.VIRTIO_VSOCK_OP_RW ? header.len : 0
+    const isWhole = isMapped && header.len <= reader.available
+    const received = connection.receive(header, reader, isWhole)
+    if (received === RECEIVED) return
+    if (received === RECEIVED_TOO_MUCH) this.#faulty(faults.FAULT_CREDIT)
+    else this.#faulty(received === RECEIVED_SHORT ? faults.FAULT_LENGTH : faults.FAULT_OPERATION)
+  }
+
+  /** @returns whether somebody will answer */
+  #request(header: PacketHeader): boolean {
+    if (this.#held >= this.#settings.maxConnections) return false
+    const opening = this.#ports.listener(header.dstPort) ?? this.#fallback?.()
+    if (opening === undefined) return false
+    const ports = { hostPort: header.dstPort, guestPort: header.srcPort }
+    const connection = new Connection(this.#host, ports, this.#settings.bufferSize, opening, false)
+    connection.credit.update(header.bufAlloc, header.fwdCnt)
+    this.#held += 1
+    this.#ports.addGuestDialled(connection)
+    this.#host.wake(connection)
+    return true
+  }
+
+  /** An RST for what belongs to no connection, unless it is one. */
+  #refuse(header: PacketHeader): void {
+    if (header.op === spec.VIRTIO_VSOCK_OP_RST) return
+    this.#outbox.reset(header.dstPort, header.srcPort, header.type)
+    this.#turnSoon()
+  }
+
+  #faulty(fault: typeof faults.FAULT_HEADER): 0 {
+    this.#transport?.fault(fault, spec.VIRTIO_VSOCK_QUEUE_TX)
+    return 0
+  }
+
+  /** A buffer for a packet to the guest. */
+  #fill(chain: DescriptorChain, isMapped: boolean): number {
+    // The pop has reported memory that is not there.
+    if (!isMapped) return 0
+    const written = this.#outbox.next(chain.writer(), chain.writableBytes)
+    if (written === NOTHING) return BUSY
+    if (written !== NO_ROOM) return written
+    this.#transport?.fault(faults.FAULT_BUFFER, spec.VIRTIO_VSOCK_QUEUE_RX)
+    return 0
+  }
+
+  /** A buffer for an event. */
+  #sendEvent(chain: DescriptorChain, isMapped: boolean): number {
+    if (!this.#resetEventDue) return BUSY
+    if (!isMapped) return 0
+    if (!chain.writer().writeUint32(spec.VIRTIO_VSOCK_EVENT_TRANSPORT_RESET)) {
+      this.#transport?.fault(faults.FAULT_BUFFER, spec.VIRTIO_VSOCK_QUEUE_EVENT)
+      return 0
+    }
+    this.#resetEventDue = false
+    return spec.VIRTIO_VSOCK_EVENT_SIZE
+  }
+
+  #transmit(): void {
+    if (!this.#outbox.isEmpty) this.#rx?.run()
+    if (!this.#isBlocked || !this.#outbox.hasRoom) return
+    this.#isBlocked = false
+    this.#tx?.run()
+  }
+
+  /** What is to be told and sent is, after what is under way; in a later turn where that came of a whole turn's work. */
+  #turnSoon(): void {
+    if (this.#isTurnDue) return
+    this.#isTurnDue = true
+    if (!this.#isSettling) process.nextTick(this.#turn)
+  }
+
+  #settle(): void {
+    this.#isSettling = true
+    try {
+      // What was sent makes room for more.
+      for (let round = 0; round < ROUNDS && this.#isTurnDue; round += 1) {
+        this.#isTurnDue = false
+        this.#tell()
+      }
+    } finally {
+      this.#isSettling = false
+      if (this.#isTurnDue) this.#transport?.defer(this.#turn)
+    }
+  }
+
+  /** Tells the streams that were woken; what they write meanwhile is sent after that. */
+  #tell(): void {
+    this.#isTelling = true
+    try {
+      for (let left = this.#woken.length; left > 0; left -= 1) {
+        const connection = this.#woken.shift() as Connection
+        connection.inWoken = false
+        connection.settle()
+      }
+    } finally {
+      this.#isTelling = false
+      // Those woken by others, and all that are left where the user's code has thrown.
+      if (this.#woken.length > 0) this.#isTurnDue = true
+      this.#transmit()
+    }
+  }
+}
