@@ -111,3 +111,40 @@ export type { VsockConnectOptions, VsockOptions } from './vsock/options.ts'
 export { VMADDR_CID_HOST } from './vsock/spec.ts'
 export { VsockStream, type VsockStreamOptions } from './vsock/stream.ts'
 export { Vsock, type VsockState } from './vsock/vsock.ts'
+
+// Networks
+
+export type { NetOptions } from './net/config.ts'
+export type { NetCounters } from './net/counters.ts'
+export { NetFrame } from './net/frame.ts'
+export { FRAME_QUEUE_BYTES_MIN, FrameQueue } from './net/frame-queue.ts'
+export { formatMac, isDeviceMac, parseMac, randomMac } from './net/mac.ts'
+export { Net } from './net/net.ts'
+export {
+  NET_BUSY,
+  NET_DONE,
+  NET_DROPPED,
+  NET_OFFLOAD_CSUM,
+  NET_OFFLOAD_ECN,
+  NET_OFFLOAD_TSO4,
+  NET_OFFLOAD_TSO6,
+  NET_OFFLOADS_ALL,
+  type NetOutcome,
+  type Network,
+  type NetworkSink,
+} from './net/network.ts'
+export type { NetReceiver } from './net/receiver.ts'
+export {
+  ETHERNET_HEADER_SIZE,
+  FRAME_BYTES_MAX,
+  MAC_SIZE,
+  VIRTIO_NET_HDR_F_DATA_VALID,
+  VIRTIO_NET_HDR_F_NEEDS_CSUM,
+  VIRTIO_NET_HDR_GSO_ECN,
+  VIRTIO_NET_HDR_GSO_NONE,
+  VIRTIO_NET_HDR_GSO_TCPV4,
+  VIRTIO_NET_HDR_GSO_TCPV6,
+  VIRTIO_NET_HDR_SIZE,
+} from './net/spec.ts'
+export type { NetState } from './net/state.ts'
+export { UserNetwork, type UserNetworkOptions } from './net/user-network.ts'

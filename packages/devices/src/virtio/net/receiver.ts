@@ -1,0 +1,286 @@
+/**
+ * The way to the guest through one receive queue: virtio 1.2, 5.1.6.3 and 5.1.6.4. Frames are copied in here, or put there by
+ * whoever can write to guest memory itself, as readv(2) of a tap can; over several buffers where the driver merges them.
+ */
+import type { DescriptorChain, GuestRegion, Virtqueue } from '@vmm/virtio-queue'
+import { DescriptorChain as Chain, ChainPool, faultOf, POP_EMPTY, POP_OK, Writer } from '@vmm/virtio-queue'
+import type { VirtioFault, VirtioTransport } from '../device.ts'
+import type { RateLane } from '../rate-limiter.ts'
+import { featureBit } from '../spec.ts'
+import type { MutableNetCounters } from './counters.ts'
+import type { NetFrame } from './frame.ts'
+import { NET_BUSY, NET_DONE, NET_DROPPED, type NetOutcome } from './network.ts'
+import * as spec from './spec.ts'
+
+const MERGE_BIT = featureBit(spec.VIRTIO_NET_F_MRG_RXBUF)
+const GUEST_CSUM_BIT = featureBit(spec.VIRTIO_NET_F_GUEST_CSUM)
+/** The most buffers to look at for one frame that are of no use. */
+const USELESS_MAX = 256
+
+const NO_CHAIN: DescriptorChain = new Chain()
+
+const NO_HEADER: VirtioFault = Object.freeze({
+  code: 'ERR_NET_BUFFER_SIZE',
+  needsReset: false,
+  message: 'a receive buffer has no room for the header (5.1.6.3.1)',
+})
+
+/** What a receiver asks of its device. */
+export interface ReceiverOptions {
+  readonly transport: VirtioTransport
+  readonly pair: number
+  readonly counters: MutableNetCounters
+  /** Whether frames may reach this queue: in use, and the link up. */
+  isUp(pair: number): boolean
+  /** The limit on what the guest is given. */
+  readonly lane: RateLane
+}
+
+/**
+ * One for each pair of queues, made by `Net`. A frame is either copied, by {@link deliver}, or written to the pieces
+ * of memory that {@link reserve} and {@link takePiece} give, and completed by {@link commit}. After some of them: {@link flush}.
+ *
+ * @example
+ * ```ts
+ * if (receiver.reserve(12 + 1514) > 0) {
+ *   for (let n = receiver.takePiece(); n > 0; n = receiver.takePiece()) {
+ *     iovec.push(receiver.pieceRegion.hostAddress + BigInt(receiver.pieceOffset), n)
+ *   }
+ *   receiver.commit(iovec.readNext(fd)) // the kernel writes header and frame
+ * }
+ * receiver.flush()
+ * ```
+ */
+export class NetReceiver {
+  /** Of queues. */
+  readonly pair: number
+  readonly #options: ReceiverOptions
+  readonly #transport: VirtioTransport
+  readonly #pool = new ChainPool()
+  readonly #chains: DescriptorChain[] = []
+  readonly #writer = new Writer()
+  readonly #header = new Writer()
+  /** Of the chains that are reserved. */
+  #capacity = 0
+  #count = 0
+  #queue: Virtqueue | undefined
+  /** The chain that the writer is in. */
+  #at = 0
+  /** There was no room: the driver's next notification is the network's to know. */
+  #starved = true
+  /** Frames were delivered since then. */
+  #delivered = false
+  /** Bytes that were delivered and did not count yet: a frame's length is known when it is there. */
+  #owed = 0
+
+  /** @internal */
+  constructor(options: ReceiverOptions) {
+    this.#options = options
+    this.#transport = options.transport
+    this.pair = options.pair
+  }
+
+  /** Whether a guest is there to receive, and the link is up. Frames for one that is not are of no use to anybody. */
+  get isUp(): boolean {
+    return this.#transport.running && this.#options.isUp(this.pair)
+  }
+
+  /** Region of the piece that {@link takePiece} gave last. */
+  get pieceRegion(): GuestRegion {
+    return this.#writer.pieceRegion
+  }
+
+  /** Offset of that piece in its region, in bytes. */
+  get pieceOffset(): number {
+    return this.#writer.pieceOffset
+  }
+
+  /**
+   * Copies a frame into the guest's buffers.
+   * @param frame from its first byte on; where its header asks for what the driver does not take, that is the network's fault
+   * @returns {@link NET_BUSY} where there is no room now: `Network.refill` tells of it. {@link NET_DROPPED}, and counted, where
+   *   the guest does not receive, or has buffers that are too short
+   */
+  deliver(frame: NetFrame): NetOutcome {
+    const length = spec.VIRTIO_NET_HDR_SIZE + frame.length
+    const room = this.isUp ? this.reserve(length) : -1
+    if (room === 0) return NET_BUSY
+    if (room < length) {
+      this.drop()
+      return NET_DROPPED
+    }
+    this.#write(frame.header, 0, spec.VIRTIO_NET_HDR_SIZE)
+    for (let piece = frame.takePiece(); piece > 0; piece = frame.takePiece()) {
+      this.#write(frame.pieceBytes, frame.pieceOffset, piece)
+    }
+    this.commit(length)
+    return NET_DONE
+  }
+
+  /**
+   * Takes buffers for one frame, and goes to the first byte. Those of an earlier call that were not used are among them.
+   * @param bytes of header and frame, as many as may come
+   * @returns how many there is room for, which may be fewer; 0 where there is no room now: `Network.refill` tells of it
+   */
+  reserve(bytes: number): number {
+    const queue = this.#transport.queue(2 * this.pair)
+    this.#queue = queue
+    if (queue === undefined || !this.isUp || !this.#pay()) return 0
+    const isMerging = (this.#transport.featuresLow & MERGE_BIT) !== 0
+    while (this.#capacity < bytes && (isMerging || this.#count === 0) && this.#pop(queue)) {
+      // Until there are enough.
+    }
+    const [first] = this.#chains
+    if (this.#count === 0 || first === undefined) return this.#starve()
+    this.#at = 0
+    this.#writer.attach(first)
+    if (!isMerging) return first.writableBytes
+    // The ring runs low. A driver that was given frames gives their buffers back, most when half of them are used: it is worth
+    // the wait. One that has no more buffers than these would wait for ever.
+    const isLow = this.#capacity < bytes && 2 * this.#count < queue.size
+    return isLow && (this.#delivered || this.#starved) ? this.#starve() : this.#capacity
+  }
+
+  /**
+   * Takes bytes that lie together in guest memory, of those that are reserved: at `pieceOffset` in `pieceRegion`.
+   * @returns how many; 0 when there are no more
+   */
+  takePiece(): number {
+    for (;;) {
+      const length = this.#writer.takePiece()
+      if (length > 0 || !this.#next()) return length
+    }
+  }
+
+  /**
+   * Completes a frame in the buffers that are reserved: the guest sees it with the next {@link flush}.
+   * @param length bytes that were written, header and frame: at least 12, and no more than there was room for
+   */
+  commit(length: number): void {
+    const queue = this.#queue
+    const [first] = this.#chains
+    if (queue === undefined || first === undefined || length > this.#capacity) return
+    let used = 0
+    for (let left = length; left > 0; used += 1) left -= (this.#chains[used] as DescriptorChain).writableBytes
+    this.#finishHeader(first, used)
+    let left = length
+    for (let i = 0; i < used; i += 1) {
+      const chain = this.#chains[i] as DescriptorChain
+      const bytes = chain.writableBytes
+      queue.pushUsed(chain, Math.min(bytes, left))
+      this.#pool.give(chain)
+      this.#capacity -= bytes
+      left -= bytes
+    }
+    this.#count -= used
+    for (let i = 0; i < this.#count; i += 1) this.#chains[i] = this.#chains[i + used] as DescriptorChain
+    this.#chains.length = this.#count
+    this.#delivered = true
+    this.#owed = length - spec.VIRTIO_NET_HDR_SIZE
+    this.#options.counters.rxFrames += 1
+    this.#options.counters.rxBytes += length - spec.VIRTIO_NET_HDR_SIZE
+  }
+
+  /** Counts a frame that the network had to drop. */
+  drop(): void {
+    this.#options.counters.rxDropped += 1
+  }
+
+  /** Shows the guest what was completed, and gives buffers back that were not used. */
+  flush(): void {
+    const queue = this.#queue
+    if (queue === undefined) return
+    while (this.#count > 0) {
+      const chain = this.#chains.pop() as DescriptorChain
+      this.#count -= 1
+      queue.unpop(chain)
+      this.#pool.give(chain)
+    }
+    this.#capacity = 0
+    queue.publishUsed()
+    if (queue.needsNotification()) this.#transport.interruptQueue(2 * this.pair)
+  }
+
+  /** @internal The driver says that there are buffers. @returns whether somebody waits for them */
+  notify(): boolean {
+    this.#transport.queue(2 * this.pair)?.disableNotification()
+    const waited = this.#starved
+    this.#starved = false
+    return waited
+  }
+
+  /** @internal The driver takes the queue away, with the chains that are here. */
+  reset(): void {
+    for (const chain of this.#chains) this.#pool.give(chain)
+    this.#chains.length = 0
+    this.#count = 0
+    this.#capacity = 0
+    this.#queue = undefined
+    this.#starved = true
+    this.#delivered = false
+    this.#writer.attach(NO_CHAIN)
+    this.#options.lane.cancel()
+  }
+
+  /** What was delivered counts before more is. */
+  #pay(): boolean {
+    if (this.#owed > 0 && !this.#options.lane.take(this.#owed)) return false
+    this.#owed = 0
+    return true
+  }
+
+  #starve(): 0 {
+    this.#starved = true
+    this.#delivered = false
+    return 0
+  }
+
+  #pop(queue: Virtqueue): boolean {
+    for (let i = 0; i < USELESS_MAX && this.#transport.running; i += 1) {
+      const chain = this.#pool.take()
+      const result = queue.pop(chain)
+      if (result === POP_OK && chain.writableBytes >= spec.VIRTIO_NET_HDR_SIZE) {
+        this.#chains.push(chain)
+        this.#count += 1
+        this.#capacity += chain.writableBytes
+        return true
+      }
+      if (result !== POP_EMPTY) {
+        this.#transport.fault(faultOf(result) ?? NO_HEADER, 2 * this.pair)
+        queue.pushUsed(chain)
+      }
+      this.#pool.give(chain)
+      if (result === POP_EMPTY && !queue.enableNotification()) return false
+    }
+    return false
+  }
+
+  #write(bytes: Uint8Array, offset: number, length: number): void {
+    let done = 0
+    while (done < length) {
+      const written = this.#writer.write(bytes, offset + done, length - done)
+      done += written
+      if (done < length && !this.#next()) return
+    }
+  }
+
+  /** Goes to the next chain. */
+  #next(): boolean {
+    const chain = this.#chains[this.#at + 1]
+    const isMerging = (this.#transport.featuresLow & MERGE_BIT) !== 0
+    if (chain === undefined || !isMerging) return false
+    this.#at += 1
+    this.#writer.attach(chain)
+    return true
+  }
+
+  /** 5.1.6.4.1: the number of buffers, and no flags where the driver does not take partial checksums. */
+  #finishHeader(first: DescriptorChain, buffers: number): void {
+    const header = this.#header.attach(first)
+    const takesFlags = (this.#transport.featuresLow & GUEST_CSUM_BIT) !== 0
+    if (takesFlags) header.skip(1)
+    else header.writeUint8(0)
+    header.skip(spec.HDR_NUM_BUFFERS_OFFSET - 1)
+    header.writeUint16(buffers)
+  }
+}
