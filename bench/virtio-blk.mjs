@@ -56,7 +56,7 @@ function makeDisk(file) {
 function rates(lines, tickRate) {
   return new Map(
     lines.flatMap((line) => {
-      const [, job, requests, ticks] = /^blk-bench: (\S+) requests (\d+) ticks (\d+)/.exec(line) ?? []
+      const [, job, requests, ticks] = /^bench: (\S+) requests (\d+) ticks (\d+)/.exec(line) ?? []
       return job === undefined ? [] : [[job, (Number(requests) / Number(ticks)) * tickRate]]
     }),
   )

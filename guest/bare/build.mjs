@@ -9,7 +9,7 @@ import { execFile } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { mkdir, mkdtemp, readdir, readFile, rename, rm } from 'node:fs/promises'
-import { basename, join } from 'node:path'
+import { basename, dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 
@@ -37,7 +37,7 @@ const FLAGS = [
 ]
 
 /**
- * Compiles a program, unless that has been done: a tenth of a second.
+ * Compiles a program, unless that has been done: a tenth of a second. It may include headers that stand beside it.
  *
  * @param {string} program path of its C file, which has `program()` of `boot.h`
  * @returns {Promise<string>} the path of an ELF file with a PVH entry
@@ -46,7 +46,14 @@ const FLAGS = [
 export async function buildBareGuest(program) {
   const names = (await readdir(RUNTIME)).sort()
   const hash = createHash('sha256').update(`${FLAGS.map((flag) => flag.replace(RUNTIME, ''))}\n`)
-  for (const path of [program, ...names.map((name) => join(RUNTIME, name))]) {
+  const folder = dirname(program)
+  const headers = (await readdir(folder)).filter((name) => name.endsWith('.h')).sort()
+  const inputs = [
+    program,
+    ...headers.map((name) => join(folder, name)),
+    ...names.map((name) => join(RUNTIME, name)),
+  ]
+  for (const path of inputs) {
     const content = await readFile(path)
     hash.update(`${basename(path)} ${content.length}\n`).update(content)
   }
@@ -55,13 +62,13 @@ export async function buildBareGuest(program) {
   if (existsSync(result)) return result
 
   await mkdir(OUTPUT, { recursive: true })
-  const folder = await mkdtemp(join(OUTPUT, 'next-'))
+  const next = await mkdtemp(join(OUTPUT, 'next-'))
   try {
     const sources = names.filter((source) => /\.[cS]$/.test(source)).map((source) => join(RUNTIME, source))
-    await run('gcc', [...FLAGS, '-o', join(folder, name), ...sources, program])
-    await rename(join(folder, name), result)
+    await run('gcc', [...FLAGS, '-o', join(next, name), ...sources, program])
+    await rename(join(next, name), result)
   } finally {
-    await rm(folder, { recursive: true })
+    await rm(next, { recursive: true })
   }
   return result
 }
