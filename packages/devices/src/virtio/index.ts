@@ -32,6 +32,7 @@ export {
   VIRTIO_ID_BALLOON,
   VIRTIO_ID_BLOCK,
   VIRTIO_ID_CONSOLE,
+  VIRTIO_ID_FS,
   VIRTIO_ID_NET,
   VIRTIO_ID_RNG,
   VIRTIO_ID_VSOCK,
@@ -148,3 +149,30 @@ export {
 } from './net/spec.ts'
 export type { NetState } from './net/state.ts'
 export { UserNetwork, type UserNetworkOptions } from './net/user-network.ts'
+
+// Shared directories
+
+export { AttributeChanges, Attributes } from './fs/attributes.ts'
+export type { FsOptions } from './fs/config.ts'
+export type { DirectoryList } from './fs/directory-list.ts'
+export { FS_ERRNO, type FsErrno } from './fs/errno.ts'
+export type { FileSystem, FsOutcome, FsSpace } from './fs/file-system.ts'
+export { Fs, type FsState } from './fs/fs.ts'
+export {
+  type MemoryContents,
+  type MemoryDirectory,
+  type MemoryEntry,
+  MemoryLink,
+  type MemoryNode,
+  memoryTree,
+} from './fs/memory-tree.ts'
+export type { FileName } from './fs/name.ts'
+export type { FsRequest } from './fs/request.ts'
+export { FS_DATA_BYTES_MAX, VIRTIO_FS_TAG_BYTES } from './fs/spec.ts'
+export type { Eventually, UserChanges, UserStat, UserTreeSource } from './fs/user-source.ts'
+export {
+  USER_TREE_CHUNK_BYTES,
+  USER_TREE_PARALLEL,
+  UserTree,
+  type UserTreeOptions,
+} from './fs/user-tree.ts'

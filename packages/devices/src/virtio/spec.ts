@@ -23,6 +23,7 @@ export const VIRTIO_ID_CONSOLE = 3
 export const VIRTIO_ID_RNG = 4
 export const VIRTIO_ID_BALLOON = 5
 export const VIRTIO_ID_VSOCK = 19
+export const VIRTIO_ID_FS = 26
 
 /** The device follows virtio 1.0 or later (6). */
 export const VIRTIO_F_VERSION_1 = 32

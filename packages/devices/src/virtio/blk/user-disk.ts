@@ -4,6 +4,7 @@
  * The object never sees guest memory. Data goes through buffers of this disk: what a call was given does not change
  * under its hands, and a call that ends after a reset does not reach the guest any more.
  */
+import { BufferPool } from '../buffer-pool.ts'
 import type { Disk, DiskOutcome, DiskSink } from './disk.ts'
 import {
   DISK_DISCARD,
@@ -45,9 +46,7 @@ export interface UserDiskSource {
 /** Makes a {@link Disk} of a {@link UserDiskSource}. */
 export class UserDisk implements Disk {
   readonly #source: UserDiskSource
-  readonly #buffers: Uint8Array[] = []
-  #bufferCount = 0
-  readonly #waiting: ((buffer: Uint8Array) => void)[] = []
+  readonly #buffers = new BufferPool(USER_DISK_CHUNK_BYTES, USER_DISK_PARALLEL)
   #sink: DiskSink | undefined
 
   constructor(source: UserDiskSource) {
@@ -109,7 +108,7 @@ export class UserDisk implements Disk {
   /** By one buffer, as often as it takes. A reset ends it between two calls. */
   async #transfer(request: BlockRequest): Promise<void> {
     const { operation, position, length } = request
-    const taken = this.#buffers.pop() ?? this.#takeBuffer()
+    const taken = this.#buffers.take()
     // In this turn if there is one: the sooner the data is taken, the less a guest can change it.
     const buffer = taken instanceof Uint8Array ? taken : await taken
     try {
@@ -126,23 +125,7 @@ export class UserDisk implements Disk {
         done += chunk.length
       }
     } finally {
-      this.#giveBuffer(buffer)
+      this.#buffers.give(buffer)
     }
-  }
-
-  #takeBuffer(): Uint8Array | Promise<Uint8Array> {
-    if (this.#bufferCount < USER_DISK_PARALLEL) {
-      this.#bufferCount += 1
-      return new Uint8Array(USER_DISK_CHUNK_BYTES)
-    }
-    return new Promise((resolve) => {
-      this.#waiting.push(resolve)
-    })
-  }
-
-  #giveBuffer(buffer: Uint8Array): void {
-    const next = this.#waiting.shift()
-    if (next === undefined) this.#buffers.push(buffer)
-    else next(buffer)
   }
 }

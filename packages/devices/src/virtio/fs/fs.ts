@@ -1,0 +1,322 @@
+/**
+ * The file system device: virtio 1.2 section 5.11, FUSE over queues. Requests come apart here, are counted, and go to a
+ * `FileSystem`; what that is, is the host's business. Not here: DAX (shared memory), the notification queue, extended attributes
+ * and ACLs, locks between guest and host.
+ */
+import type { DescriptorChain, Reader, Virtqueue } from '@vmm/virtio-queue'
+import { DevicesError } from '../../error.ts'
+import { StateChecker } from '../../state.ts'
+import { attachOnce } from '../attached.ts'
+import type { VirtioDevice, VirtioFault, VirtioTransport } from '../device.ts'
+import { BUSY, IN_FLIGHT, LATER, QueueRunner } from '../queue-runner.ts'
+import { VIRTIO_ID_FS } from '../spec.ts'
+import type { FsOptions } from './config.ts'
+import { fsSettings } from './config.ts'
+import { ERRNO_MAX, errnoOf, FS_ERRNO } from './errno.ts'
+import type { FsOutcome } from './file-system.ts'
+import type { Operation } from './operation.ts'
+import { OPERATIONS } from './operations/index.ts'
+import { replyMiss } from './replies.ts'
+import { FsRequest } from './request.ts'
+import { Session } from './session.ts'
+import * as spec from './spec.ts'
+
+/** The most requests to take in one turn of the event loop, */
+const BATCH = 64
+/** and the most bytes to move in it, but for the request that passes it: some milliseconds. */
+const BATCH_BYTES = 2 ** 23
+
+const MALFORMED: VirtioFault = Object.freeze({
+  code: 'ERR_FS_REQUEST',
+  needsReset: false,
+  message:
+    'a request to the file system is not in guest memory, has no whole header, or another length than that says',
+})
+const NO_ROOM: VirtioFault = Object.freeze({
+  code: 'ERR_FS_REPLY',
+  needsReset: false,
+  message: 'a request to the file system has no room for its answer',
+})
+
+/** What {@link Fs.state} returns: plain data that survives JSON. */
+export interface FsState {
+  readonly version: 1
+}
+
+/**
+ * virtio-fs.
+ *
+ * @example
+ * ```ts
+ * const fileSystem = new UserTree(memoryTree({ 'hello.txt': 'hello\n', src: { 'a.js': () => readFile('a.js') } }))
+ * const transport = new MmioTransport({ device: new Fs({ tag: 'docs', fileSystem }), memory, interrupt })
+ * // In the guest: mount -t virtiofs docs /mnt
+ * ```
+ */
+export class Fs implements VirtioDevice {
+  readonly type: number = VIRTIO_ID_FS
+  readonly featuresLow = 0
+  readonly featuresHigh = 0
+  readonly queueSizes: readonly number[]
+  readonly config: Uint8Array
+  readonly #session: Session
+  readonly #idle: FsRequest[] = []
+  /** Requests at the file system, those of before a reset included, and how many there may be: as many as fit the queues. */
+  #pending = 0
+  readonly #pendingMax: number
+  /** A queue waits for room among them. */
+  #blocked = false
+  /** Bytes that were moved in this batch. */
+  #batchBytes = 0
+  #waiting: (() => void)[] = []
+  #transport: VirtioTransport | undefined
+  #runners: QueueRunner[] = []
+
+  /** @throws DevicesError ERR_DEVICE_OPTION */
+  constructor(options: FsOptions) {
+    const { config, queues, queueSize, maxNodes, maxHandles } = fsSettings(options)
+    this.config = config
+    this.queueSizes = Array.from({ length: 1 + queues }, () => queueSize)
+    this.#pendingMax = queues * queueSize
+    this.#session = new Session(options.fileSystem, { nodes: maxNodes, handles: maxHandles }, (error) =>
+      this.#transport?.hostFailure(error),
+    )
+  }
+
+  /** Requests that the file system has not answered. */
+  get pending(): number {
+    return this.#pending
+  }
+
+  /** Files that the guest knows, without the root. */
+  get nodes(): number {
+    return this.#session.nodes.size
+  }
+
+  /** Files and directories that the guest has open. */
+  get handles(): number {
+    return this.#session.handles.size
+  }
+
+  attach(transport: VirtioTransport): void {
+    this.#transport = attachOnce(this.#transport, transport, 'virtio-fs')
+    const handler = {
+      serve: (chain: DescriptorChain, queue: Virtqueue, runner: QueueRunner, isMapped: boolean) =>
+        this.#serve(chain, queue, runner, isMapped),
+      beginTurn: () => {
+        this.#batchBytes = 0
+      },
+    }
+    this.#runners = this.queueSizes.map((_, i) => new QueueRunner(transport, i, handler, BATCH))
+  }
+
+  notify(queue: number): void {
+    this.#runners[queue]?.run()
+  }
+
+  resetQueue(): void {
+    // Other queues may have room now.
+    if (this.#blocked) this.#transport?.defer(() => this.#resume())
+  }
+
+  reset(): void {
+    this.#session.end()
+  }
+
+  /** Settles when the file system has answered all requests: with the vCPUs stopped, before it is closed. */
+  idle(): Promise<void> {
+    if (this.#pending === 0) return Promise.resolve()
+    return new Promise((resolve) => {
+      this.#waiting.push(resolve)
+    })
+  }
+
+  /**
+   * Nothing, but only while the guest has not mounted it: what a guest knows of a host's files has no form to be saved in.
+   * @throws DevicesError ERR_DEVICE_BUSY
+   */
+  state(): FsState {
+    if (this.#session.isMounted || this.#pending > 0) {
+      throw new DevicesError('ERR_DEVICE_BUSY', 'virtio-fs: the guest has mounted it, unmount it before')
+    }
+    return { version: 1 }
+  }
+
+  /** @throws DevicesError ERR_DEVICE_STATE */
+  restore(state: unknown): void {
+    new StateChecker('virtio-fs', state as object).version(1)
+  }
+
+  #serve(chain: DescriptorChain, queue: Virtqueue, runner: QueueRunner, isMapped: boolean): number {
+    const transport = this.#transport as VirtioTransport
+    if (this.#batchBytes >= BATCH_BYTES) return LATER
+    if (this.#pending >= this.#pendingMax) {
+      this.#blocked = true
+      return BUSY
+    }
+    const request = this.#idle.pop() ?? new FsRequest(this.#session)
+    request.clear()
+    request.chain = chain
+    request.queue = queue
+    request.runner = runner
+    const outcome = this.#begin(request, isMapped, transport)
+    if (typeof outcome === 'number') {
+      const length = this.#answer(request, outcome)
+      this.#idle.push(request)
+      return length
+    }
+    this.#pending += 1
+    outcome.then(
+      (late) => this.#complete(request, late),
+      (error: unknown) => this.#complete(request, this.#errorOf(error)),
+    )
+    return IN_FLIGHT
+  }
+
+  /** Takes a request apart and begins it. */
+  #begin(request: FsRequest, isMapped: boolean, transport: VirtioTransport): FsOutcome {
+    const { chain, source, target, runner } = request
+    source.attach(chain)
+    target.attach(chain)
+    const length = source.readUint32()
+    const opcode = source.readUint32()
+    request.uniqueLow = source.readUint32()
+    request.uniqueHigh = source.readUint32()
+    request.nodeId = source.readUint64()
+    request.uid = source.readUint32()
+    request.gid = source.readUint32()
+    // Process, and extensions that are not negotiated.
+    source.skip(8)
+    request.generation = this.#session.generation
+    request.operation = undefined
+    if (!isMapped || source.failed || length !== chain.readableBytes || length > spec.FS_REQUEST_BYTES_MAX) {
+      // The pop has reported memory that is not there.
+      if (isMapped) transport.fault(MALFORMED, (runner as QueueRunner).index)
+      return -FS_ERRNO.EINVAL
+    }
+    if (isUnanswered(opcode)) {
+      this.#forget(opcode, request.nodeId, source)
+      return 0
+    }
+    const operation = OPERATIONS[opcode]
+    const refused = this.#check(request, opcode, operation, transport)
+    if (refused < 0 || operation === undefined) return refused
+    try {
+      return operation.begin(this.#session, request)
+    } catch (error) {
+      return this.#errorOf(error)
+    }
+  }
+
+  /** What is refused without a look at the arguments. @returns 0, or a negative errno */
+  #check(
+    request: FsRequest,
+    opcode: number,
+    operation: Operation | undefined,
+    transport: VirtioTransport,
+  ): number {
+    const session = this.#session
+    const { chain, header, target, nodeId } = request
+    header.attach(chain).splitAt(Math.min(spec.FUSE_OUT_HEADER_SIZE, chain.writableBytes), target)
+    if (chain.writableBytes < spec.FUSE_OUT_HEADER_SIZE + (operation?.replyBytes ?? 0)) {
+      transport.fault(NO_ROOM, (request.runner as QueueRunner).index)
+      return -FS_ERRNO.EINVAL
+    }
+    if (operation === undefined) return -FS_ERRNO.ENOSYS
+    if (!session.isMounted && opcode !== spec.FUSE_INIT) return -FS_ERRNO.EIO
+    const node = nodeId === 0 ? session.fileSystem.root : session.nodes.get(nodeId)
+    if (node === undefined) return -FS_ERRNO.ESTALE
+    request.node = node
+    request.operation = operation
+    if (operation.changes === true) {
+      if (session.fileSystem.readOnly) return -FS_ERRNO.EROFS
+      // What is made and cannot be told of would be a surprise.
+      if (operation.givesNode === true && session.nodes.isFull) return -FS_ERRNO.ENFILE
+    }
+    return operation.givesHandle === true && session.handles.isFull ? -FS_ERRNO.ENFILE : 0
+  }
+
+  #forget(opcode: number, nodeId: number, source: Reader): void {
+    if (opcode === spec.FUSE_FORGET) this.#forgetOne(nodeId, source.readUint64())
+    if (opcode !== spec.FUSE_BATCH_FORGET) return
+    const count = Math.min(
+      source.readUint32(),
+      Math.floor((source.available - 4) / spec.FUSE_FORGET_ONE_SIZE),
+    )
+    source.skip(4)
+    for (let i = 0; i < count; i += 1) this.#forgetOne(source.readUint64(), source.readUint64())
+  }
+
+  #forgetOne(nodeId: number, count: number): void {
+    const node = this.#session.nodes.forget(nodeId, count)
+    if (node !== undefined) this.#session.forget(node)
+  }
+
+  /** Writes the answer. @returns bytes written, from the first writable one on */
+  #answer(request: FsRequest, outcome: number): number {
+    const { operation, header, target, chain } = request
+    const session = this.#session
+    let payload = outcome
+    if (operation === undefined) {
+      // Refused before it was known; or forgotten, which has no answer.
+      header.attach(chain)
+      if (outcome === 0 || chain.writableBytes < spec.FUSE_OUT_HEADER_SIZE) return 0
+    } else if (request.generation !== session.generation) {
+      payload = -FS_ERRNO.EIO
+    } else if (outcome >= 0) {
+      payload = operation.reply(session, request, outcome)
+      this.#batchBytes += outcome
+    } else if (outcome === -FS_ERRNO.ENOENT && operation.mayMiss === true && isRemembered(session)) {
+      payload = replyMiss(session, request, 0)
+    }
+    session.discard(request)
+    // A read that failed may have changed memory all the same, and its used length does not tell dirty tracking.
+    if (payload < 0)
+      chain.markWritten(0, Math.min(request.length, spec.FS_DATA_BYTES_MAX) + spec.FUSE_OUT_HEADER_SIZE)
+    if (target.failed || payload < -ERRNO_MAX) payload = -FS_ERRNO.EIO
+    const length = spec.FUSE_OUT_HEADER_SIZE + Math.max(payload, 0)
+    header.writeUint32(length)
+    header.writeUint32(Math.min(payload, 0) >>> 0)
+    header.writeUint32(request.uniqueLow)
+    header.writeUint32(request.uniqueHigh)
+    return header.failed ? 0 : length
+  }
+
+  /** A promise has settled. */
+  #complete(request: FsRequest, outcome: number): void {
+    const { chain, queue, runner } = request
+    this.#pending -= 1
+    if (queue !== undefined && runner !== undefined) {
+      if (!request.isAnswerable) this.#session.discard(request)
+      const length = request.isAnswerable ? this.#answer(request, outcome) : 0
+      runner.complete(chain, queue, length)
+      runner.flush()
+    }
+    this.#idle.push(request)
+    this.#resume()
+    if (this.#pending === 0) for (const resolve of this.#waiting.splice(0)) resolve()
+  }
+
+  #resume(): void {
+    if (!this.#blocked || this.#pending >= this.#pendingMax) return
+    this.#blocked = false
+    for (const runner of this.#runners) runner.run()
+  }
+
+  /** What a file system throws: an answer, or a failure that is reported. */
+  #errorOf(error: unknown): number {
+    const errno = errnoOf(error)
+    if (errno === undefined) this.#transport?.hostFailure(error)
+    return errno ?? -FS_ERRNO.EIO
+  }
+}
+
+/** What has no answer. Interrupts are not acted upon: what they are meant for is answered soon. */
+function isUnanswered(opcode: number): boolean {
+  return opcode === spec.FUSE_FORGET || opcode === spec.FUSE_BATCH_FORGET || opcode === spec.FUSE_INTERRUPT
+}
+
+/** Whether the guest may keep that a name is not there. */
+function isRemembered({ time }: Session): boolean {
+  return time.seconds > 0 || time.nanoseconds > 0
+}
