@@ -105,6 +105,14 @@ export {
 export type { ConsolePort } from './console/port.ts'
 export type { ConsolePortState, ConsoleState } from './console/state.ts'
 
+// Balloons
+
+export { Balloon } from './balloon/balloon.ts'
+export type { BalloonEvents, BalloonMemory, BalloonOptions } from './balloon/options.ts'
+export { VIRTIO_BALLOON_PAGE_SIZE } from './balloon/spec.ts'
+export type { BalloonState } from './balloon/state.ts'
+export type { BalloonStatistics } from './balloon/statistics.ts'
+
 // Sockets
 
 export { type VsockListener, VsockRequest } from './vsock/listener.ts'
