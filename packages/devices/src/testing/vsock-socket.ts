@@ -106,7 +106,7 @@ export class MockVsockSocket extends Duplex {
       callback(Object.assign(new Error('gone'), { code: 'EPIPE' }))
       return
     }
-    this.#unsent = chunk
+    this.#unsent = chunk.length > 0 ? chunk : undefined
     this.#written = callback
     this.#flush()
   }
