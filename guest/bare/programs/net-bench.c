@@ -4,7 +4,8 @@
  *   ping      echo requests to the host's kernel, so many under way; a request is done when its reply has come
  *   send      frames that the host's kernel counts and drops; done when the device has returned them
  *   sendtso   the same with segments of TCP that the host would have to cut: up to 64 KiB, dropped as well
- *   receive   frames that somebody on the host sends all the time
+ *   receive   frames that come in, COPIES for each that goes out: the host's kernel has them made (tc-mirred(8) of what is
+ *             of type 0x88b6), so that no third program competes for CPUs; `at a time` is what goes out
  *
  * The link is a point to point one between 02:00:00:00:00:01, 10.1.0.1 (the host) and 02:00:00:00:00:02, 10.1.0.2.
  */
@@ -26,8 +27,10 @@
 #define RECEIVE_BUFFER 2048
 
 #define ETHERTYPE_IP 0x0800
-/* For local experiments: what nobody listens to, and what `receive` counts. */
-#define ETHERTYPE_TEST 0x88b5
+/* For local experiments: what nobody listens to, and what comes back. */
+#define ETHERTYPE_DROPPED 0x88b5
+#define ETHERTYPE_COPIED 0x88b6
+#define COPIES 16
 #define PROTOCOL_ICMP 1
 #define PROTOCOL_TCP 6
 #define ECHO_REQUEST 8
@@ -37,11 +40,11 @@
 #define NOWHERE_ADDRESS 0xc0000201u
 #define ECHO_ID 0x4242
 
-/* A frame to send, again and again. It is free when the device has returned it and, for an echo, the reply is there. */
+/* A frame to send, again and again. It is free when the device has returned it and its answers are there. */
 struct slot {
 	uint8_t *buffer;
 	uint16_t head, sequence;
-	int is_sent, is_answered;
+	int is_sent, answers_missing;
 };
 
 static struct virtio_device device;
@@ -143,7 +146,8 @@ static void make_frame(struct slot *slot, const struct job *job)
 		header->csum_start = ETHERNET + IP;
 		header->csum_offset = 16;
 	} else {
-		make_ethernet(frame, ETHERTYPE_TEST);
+		make_ethernet(frame, is_receive ? ETHERTYPE_COPIED : ETHERTYPE_DROPPED);
+		store16(ip, slot - slots);
 	}
 }
 
@@ -152,7 +156,7 @@ static void make_frame(struct slot *slot, const struct job *job)
 static void begin_request(struct slot *slot)
 {
 	slot->is_sent = 0;
-	slot->is_answered = !is_ping;
+	slot->answers_missing = is_ping ? 1 : is_receive ? COPIES : 0;
 	if (is_ping)
 		set_sequence(slot, slot->sequence + DEPTH_MAX);
 	virtqueue_post(&send_queue, slot->head);
@@ -172,7 +176,7 @@ static void prepare(const struct job *job)
 	bytes_max = is_tso ? SEGMENT_MAX : FRAME_MAX;
 	if (job->bytes < FRAME_MIN || job->bytes > bytes_max || job->depth > DEPTH_MAX)
 		die("job: how many bytes, how many at a time?");
-	for (uint64_t i = 0; !is_receive && i < job->depth; i++) {
+	for (uint64_t i = 0; i < job->depth; i++) {
 		struct slot *slot = &slots[i];
 		struct piece piece;
 
@@ -185,25 +189,38 @@ static void prepare(const struct job *job)
 	}
 }
 
-/* What the device has received goes back to it. Returns the frames that count. */
-static uint64_t receive(void)
+/* The slot that a frame answers; 0 where it answers none. */
+static struct slot *answered_slot(const uint8_t *frame, uint32_t length)
+{
+	const uint8_t *ip = frame + ETHERNET, *icmp = ip + IP;
+	struct slot *slot = 0;
+
+	if (length < FRAME_MIN)
+		return 0;
+	if (is_receive && load16(frame + 12) == ETHERTYPE_COPIED) {
+		slot = &slots[load16(ip) % DEPTH_MAX];
+	} else if (is_ping && load16(frame + 12) == ETHERTYPE_IP && ip[9] == PROTOCOL_ICMP && !icmp[0] &&
+		   load16(icmp + 4) == ECHO_ID) {
+		slot = &slots[load16(icmp + 6) % DEPTH_MAX];
+		if (slot->sequence != load16(icmp + 6))
+			return 0;
+	}
+	return slot && slot->answers_missing ? slot : 0;
+}
+
+/* Counts the answers that have come. The buffers go back to the device. */
+static uint64_t take_answers(void)
 {
 	uint64_t count = 0;
 	uint32_t written;
 	int head;
 
 	while ((head = virtqueue_take(&receive_queue, &written)) >= 0) {
-		const uint8_t *frame = receive_buffer_of_head[head] + HEADER;
-		const uint8_t *icmp = frame + ETHERNET + IP;
+		struct slot *slot = answered_slot(receive_buffer_of_head[head] + HEADER, written - HEADER);
 
-		if (is_receive && load16(frame + 12) == ETHERTYPE_TEST)
+		if (slot) {
+			slot->answers_missing--;
 			count++;
-		if (is_ping && written >= HEADER + FRAME_MIN && load16(frame + 12) == ETHERTYPE_IP &&
-		    frame[ETHERNET + 9] == PROTOCOL_ICMP && !icmp[0] && load16(icmp + 4) == ECHO_ID) {
-			struct slot *slot = &slots[load16(icmp + 6) % DEPTH_MAX];
-
-			count += slot->sequence == load16(icmp + 6) && !slot->is_answered;
-			slot->is_answered |= slot->sequence == load16(icmp + 6);
 		}
 		virtqueue_post(&receive_queue, head);
 	}
@@ -227,27 +244,25 @@ static uint64_t take_sent(void)
 static struct result run(const struct job *job, uint64_t requests, uint64_t ticks)
 {
 	struct result result = { 0 };
-	uint64_t start, now, last_seen;
-	uint64_t pending;
+	uint64_t pending = job->depth, start, now, last_seen;
 	int is_over = 0;
 
 	prepare(job);
-	pending = is_receive ? 0 : job->depth;
 	start = now = last_seen = rdtsc();
-	while (!is_over || pending) {
-		uint64_t received, sent;
+	while (pending) {
+		uint64_t answers, sent;
 
 		result.notifications += virtqueue_publish(&send_queue) + virtqueue_publish(&receive_queue);
-		received = receive();
+		answers = take_answers();
 		sent = take_sent();
-		result.requests += is_ping || is_receive ? received : sent;
-		if (received + sent)
+		result.requests += is_ping || is_receive ? answers : sent;
+		if (answers + sent)
 			last_seen = now;
 		is_over = requests ? result.requests + pending > requests : now - start >= ticks;
-		for (uint64_t i = 0; pending && received + sent && i < job->depth; i++) {
+		for (uint64_t i = 0; answers + sent && i < job->depth; i++) {
 			struct slot *slot = &slots[i];
 
-			if (!slot->is_sent || !slot->is_answered)
+			if (!slot->is_sent || slot->answers_missing)
 				continue;
 			if (!is_over) {
 				begin_request(slot);
