@@ -3,8 +3,20 @@
  * @packageDocumentation
  */
 export { addressOf } from './address.ts'
+export type { NameBytes } from './beneath.ts'
+export {
+  makeDirectoryAt,
+  makeNodeAt,
+  makeSymlinkAt,
+  openBeneath,
+  renameAt,
+  unlinkAt,
+} from './beneath.ts'
+export type { FileTime } from './by-descriptor.ts'
+export { chmodFd, linkFd, openDescriptorNames, readLinkFd, reopenFd, setTimesFd } from './by-descriptor.ts'
 export type { DirectIoAlignment } from './direct-io.ts'
 export { directIoAlignment } from './direct-io.ts'
+export { DirectoryEntries, seekDirectory } from './directory-entries.ts'
 export {
   EPOLLERR,
   EPOLLET,
@@ -19,6 +31,7 @@ export { errnoName, SystemError } from './errors.ts'
 export { EFD_SEMAPHORE, EventFd } from './eventfd.ts'
 export { closeFd, createPipe, dupFd, OwnedFd, openPath, setNonBlocking } from './fd.ts'
 export { lockFile, unlockFile } from './file-lock.ts'
+export { FileStatus, FileSystemStatus } from './file-status.ts'
 export type { MemoryPieces, MemoryRegion } from './file-transfer.ts'
 export { FileTransfer, TO_FILE, TO_MEMORY } from './file-transfer.ts'
 export { punchHole, seekData, seekHole, zeroRange } from './holes.ts'
@@ -52,6 +65,7 @@ export {
   PROT_WRITE,
   VIEW_SIZE_MAX,
 } from './mmap.ts'
+export { allocateRange, copyRange, seekRange, truncateFd } from './ranges.ts'
 export {
   installNoopHandler,
   SIGRTMAX,
