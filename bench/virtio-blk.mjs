@@ -6,11 +6,22 @@
  *
  * `node bench/virtio-blk.mjs [ROUNDS]` after `npm run build` prints the table.
  */
-import { closeSync, fsyncSync, mkdirSync, mkdtempSync, openSync, rmSync, writeSync } from 'node:fs'
+import {
+  closeSync,
+  fsyncSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  writeSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import { buildBareGuest } from '../guest/bare/build.mjs'
-import { median, runExampleVmm, runQemu, ticksPerSecond } from './support/guests.mjs'
+import { installTools } from '../scripts/tools.mjs'
+import { QEMU_TOOLS, runExampleVmm, runQemu, ticksPerSecond } from './support/guests.mjs'
+import { jobWords, Rates, rateRow } from './support/rates.mjs'
 
 const PROGRAM = fileURLToPath(new URL('../guest/bare/programs/blk-bench.c', import.meta.url))
 const CACHE = fileURLToPath(new URL('../.cache/', import.meta.url))
@@ -18,7 +29,7 @@ const ROUNDS = 5
 const SECONDS_PER_JOB = 0.25
 const MIB = 2 ** 20
 const BLOCK = 4096
-const DISK_MIB = 256
+const DISK_MIB = 64
 const EXIT_REQUESTS = 1_000_000
 
 /** What the guest is asked to do: its words, and how the table has them. */
@@ -52,50 +63,26 @@ function makeDisk(file) {
   closeSync(fd)
 }
 
-/** Requests a second, by the job, of what a guest printed. */
-function rates(lines, tickRate) {
-  return new Map(
-    lines.flatMap((line) => {
-      const [, job, requests, ticks] = /^bench: (\S+) requests (\d+) ticks (\d+)/.exec(line) ?? []
-      return job === undefined ? [] : [[job, (Number(requests) / Number(ticks)) * tickRate]]
-    }),
-  )
-}
-
-/** Adds the rates of a run to those before it. */
-function collect(samples, run) {
-  for (const [job, rate] of run) samples.set(job, [...(samples.get(job) ?? []), rate])
+/** Into the page cache: whatever the host's memory is short of, it starts the same for all. */
+function readWhole(file) {
+  readFileSync(file)
 }
 
 /** The rows of a mode. */
 async function measure(mode, { kernel, file, rounds }) {
   const tickRate = ticksPerSecond()
-  const words = JOBS.map(({ job }) => `job=${job}`).join(' ')
-  const cmdline = `ticks=${Math.round(tickRate * SECONDS_PER_JOB)} ${words}`
-  const ours = new Map()
-  const theirs = mode.engines.map(() => new Map())
+  const cmdline = jobWords(JOBS, tickRate * SECONDS_PER_JOB)
+  const own = new Rates(tickRate)
+  const peers = Object.fromEntries(mode.engines.map((engine) => [`QEMU, ${engine}`, new Rates(tickRate)]))
   for (let round = 0; round < rounds; round++) {
-    const { lines } = await runExampleVmm({ kernel, cmdline, args: exampleArgs(mode, file) })
-    collect(ours, rates(lines, tickRate))
-    for (const [index, engine] of mode.engines.entries()) {
-      const printed = await runQemu({ kernel, cmdline, args: qemuArgs(mode, engine, file) })
-      collect(theirs[index], rates(printed, tickRate))
+    readWhole(file)
+    own.add((await runExampleVmm({ kernel, cmdline, args: exampleArgs(mode, file) })).lines)
+    for (const engine of mode.engines) {
+      readWhole(file)
+      peers[`QEMU, ${engine}`].add(await runQemu({ kernel, cmdline, args: qemuArgs(mode, engine, file) }))
     }
   }
-  return JOBS.map(({ job, name }) => {
-    const own = ours.get(job)
-    const medians = theirs.map((samples) => median(samples.get(job)))
-    const best = medians.indexOf(Math.max(...medians))
-    const peer = theirs[best].get(job)
-    return {
-      name: `virtio-blk ${mode.name}, ${name}`,
-      value: median(own),
-      unit: 'requests/s',
-      peer: `QEMU, ${mode.engines[best]}: ${Math.round(medians[best])}`,
-      // Of each round, since a shared machine is not as fast in one as in another.
-      ratio: median(own.map((rate, round) => rate / peer[round])),
-    }
-  })
+  return JOBS.map(({ job, name }) => rateRow(`virtio-blk ${mode.name}, ${name}`, job, own, peers))
 }
 
 /** All exits to user space, of all kinds. */
@@ -120,6 +107,7 @@ async function exitRow(guest) {
 
 /** The rows of the table. */
 export async function run({ rounds = ROUNDS } = {}) {
+  installTools(QEMU_TOOLS)
   const kernel = await buildBareGuest(PROGRAM)
   mkdirSync(CACHE, { recursive: true })
   const folder = mkdtempSync(join(CACHE, 'bench-'))

@@ -8,11 +8,11 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { Kvm } from '../../packages/kvm-ioctls/dist/index.js'
-import { installTools } from '../../scripts/tools.mjs'
 
 const EXAMPLE_VMM = fileURLToPath(new URL('../../examples/example-vmm/bin/example-vmm.cjs', import.meta.url))
 const QEMU = '/usr/bin/qemu-system-x86_64'
-const QEMU_PACKAGE = 'qemu-system-x86'
+/** For `installTools`. */
+export const QEMU_TOOLS = { [QEMU]: 'qemu-system-x86' }
 const MEMORY_MIB = '64'
 const TIMEOUT_S = 60
 
@@ -50,12 +50,11 @@ export async function runExampleVmm({ kernel, cmdline, args }) {
 }
 
 /**
- * Runs a guest under QEMU, which is installed where it is missing.
+ * Runs a guest under QEMU, which is installed.
  * @param {Guest} guest
  * @returns {Promise<string[]>} what it printed
  */
 export function runQemu({ kernel, cmdline, args }) {
-  installTools({ [QEMU]: QEMU_PACKAGE })
   return runProgram(QEMU, [...QEMU_ARGS, '-kernel', kernel, '-append', cmdline, ...args], 1)
 }
 
@@ -98,6 +97,3 @@ export function ticksPerSecond() {
     kvm.close()
   }
 }
-
-/** The value in the middle. */
-export const median = (values) => values.toSorted((a, b) => a - b)[values.length >> 1]

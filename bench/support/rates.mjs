@@ -1,0 +1,60 @@
+/** From what bench programs print (guest/bare/programs/bench.h) to rows of the table. */
+
+/** The value in the middle. */
+export const median = (values) => values.toSorted((a, b) => a - b)[values.length >> 1]
+
+/**
+ * The word of the command line that asks for jobs.
+ * @param {readonly { job: string }[]} jobs
+ * @param {number} ticks for each
+ */
+export const jobWords = (jobs, ticks) =>
+  [`ticks=${Math.round(ticks)}`, ...jobs.map(({ job }) => `job=${job}`)].join(' ')
+
+/** Requests a second by the job, collected over rounds. */
+export class Rates {
+  /** @type {Map<string, number[]>} */
+  #samples = new Map()
+  #tickRate
+
+  /** @param {number} tickRate ticks of the guest in a second */
+  constructor(tickRate) {
+    this.#tickRate = tickRate
+  }
+
+  /** Adds what a guest printed. @param {readonly string[]} lines */
+  add(lines) {
+    for (const line of lines) {
+      const [, job, requests, ticks] = /^bench: (\S+) requests (\d+) ticks (\d+)/.exec(line) ?? []
+      if (job === undefined) continue
+      const rate = (Number(requests) / Number(ticks)) * this.#tickRate
+      this.#samples.set(job, [...this.of(job), rate])
+    }
+  }
+
+  /** A rate for each round. @param {string} job */
+  of(job) {
+    return this.#samples.get(job) ?? []
+  }
+}
+
+/**
+ * The row of a job, against the fastest of the peers.
+ * @param {string} name
+ * @param {string} job
+ * @param {Rates} own
+ * @param {Record<string, Rates>} peers by name
+ */
+export function rateRow(name, job, own, peers) {
+  const found = Object.entries(peers).map(([peer, rates]) => ({ peer, middle: median(rates.of(job)), rates }))
+  const best = found.reduce((a, b) => (b.middle > a.middle ? b : a))
+  const pairs = best.rates.of(job)
+  return {
+    name,
+    value: median(own.of(job)),
+    unit: 'requests/s',
+    peer: `${best.peer}: ${Math.round(best.middle)}`,
+    // Of each round, since a shared machine is not as fast in one as in another.
+    ratio: median(own.of(job).map((rate, round) => rate / pairs[round])),
+  }
+}
