@@ -22,6 +22,8 @@ import {
   queueFeaturesHigh,
   queueFeaturesLow,
 } from './features.ts'
+import type { Polling, PollOptions } from './poller.ts'
+import { pollingOf } from './poller.ts'
 import {
   VIRTIO_CONFIG_S_ACKNOWLEDGE as ACKNOWLEDGE,
   VIRTIO_CONFIG_S_DRIVER as DRIVER,
@@ -70,6 +72,8 @@ export interface VirtioTransportOptions {
   /** Queue features to offer. */
   readonly features?: QueueFeatureOptions | undefined
   readonly events?: VirtioEvents | undefined
+  /** How long queues are looked at before their driver is asked for notifications again. */
+  readonly poll?: PollOptions | undefined
   /** Runs a callback in a later turn of the event loop; default `setImmediate`. */
   readonly defer?: ((callback: () => void) => void) | undefined
 }
@@ -79,6 +83,7 @@ export class VirtioCore implements VirtioTransport {
   readonly device: VirtioDevice
   readonly memory: GuestMemory
   readonly counters: VirtioCounters
+  readonly polling: Polling | undefined
   /** Features 0 to 31 that are offered. */
   readonly offeredLow: number
   /** Features 32 to 63 that are offered. */
@@ -92,6 +97,9 @@ export class VirtioCore implements VirtioTransport {
   /** Queues that were given a size they cannot have: they cannot be enabled until they get another. */
   readonly #sizeRefused: boolean[]
   #status = 0
+  #isPaused = false
+  /** The device gets to know of its driver when it is resumed. */
+  #isRestored = false
   #driverLow = 0
   #driverHigh = 0
   /** The driver wants features above 63, which nobody offers. */
@@ -110,6 +118,7 @@ export class VirtioCore implements VirtioTransport {
     this.#hooks = hooks
     this.#events = events
     this.#defer = options.defer ?? setImmediate
+    this.polling = pollingOf(options.poll)
     this.#registers = device.queueSizes.map((size) => new Registers(size))
     this.#queues = this.#registers.map(() => undefined)
     this.#sizeRefused = this.#registers.map(() => false)
@@ -126,6 +135,11 @@ export class VirtioCore implements VirtioTransport {
   }
 
   get running(): boolean {
+    return !this.#isPaused && this.#isInUse
+  }
+
+  /** Whether the driver has the device going, be it paused on this side or not. */
+  get #isInUse(): boolean {
     return (this.#status & (DRIVER_OK | NEEDS_RESET | FAILED)) === DRIVER_OK
   }
 
@@ -251,6 +265,8 @@ export class VirtioCore implements VirtioTransport {
   /** The driver, or its doorbell, says that a queue has buffers. */
   notify(index: number): void {
     this.#counters.notifications += 1
+    // A pause ends with a look at every queue.
+    if (this.#isPaused) return
     if (this.running && this.#queues[index] !== undefined) this.device.notify(index)
     else this.ignore()
   }
@@ -322,7 +338,7 @@ export class VirtioCore implements VirtioTransport {
    * @throws DevicesError ERR_DEVICE_BUSY while chains are in flight
    */
   state(): VirtioCoreState {
-    const isRunning = this.running
+    const isInUse = this.#isInUse
     try {
       return {
         type: this.device.type,
@@ -332,7 +348,7 @@ export class VirtioCore implements VirtioTransport {
         undefinedFeatures: this.#wantsMore,
         // A device that waits for its reset does nothing with its queues: they need no position.
         queues: this.#registers.map((registers, i) =>
-          registers.state(isRunning ? this.#queues[i] : undefined),
+          registers.state(isInUse ? this.#queues[i] : undefined),
         ),
         sizeRefused: [...this.#sizeRefused],
         device: this.device.state?.() ?? null,
@@ -346,11 +362,13 @@ export class VirtioCore implements VirtioTransport {
   }
 
   /**
-   * Takes a saved state, right after construction. Calls no hook.
+   * Takes a saved state, right after construction, and is paused. Calls no hook.
    * @throws DevicesError ERR_DEVICE_STATE
    */
   restore(state: VirtioCoreState): void {
     const { status, registers } = checkCoreState(state, this)
+    this.#isPaused = true
+    this.#isRestored = true
     this.device.restore?.(state.device)
     this.#driverLow = state.driverFeatures[0]
     this.#driverHigh = state.driverFeatures[1]
@@ -359,8 +377,6 @@ export class VirtioCore implements VirtioTransport {
       this.#registers[i] = saved
       this.#sizeRefused[i] = state.sizeRefused[i] === true
     })
-    // The device's callbacks must find it stopped until all queues are there.
-    this.#status = status & ~DRIVER_OK
     if ((status & (DRIVER_OK | NEEDS_RESET | FAILED)) === DRIVER_OK) {
       const features = virtqueueFeatures(this.#driverLow, this.#driverHigh)
       registers.forEach((saved, i) => {
@@ -377,10 +393,19 @@ export class VirtioCore implements VirtioTransport {
     this.#status = status
   }
 
-  /** Goes on after {@link restore}: a notification may have been taken before the state was saved. */
+  /** Takes no more chains until {@link resume}; what is under way goes on. Idempotent. */
+  pause(): void {
+    this.#isPaused = true
+  }
+
+  /** Goes on after {@link pause} or {@link restore}: notifications may have come meanwhile. Idempotent. */
   resume(): void {
+    if (!this.#isPaused) return
+    this.#isPaused = false
+    const isRestored = this.#isRestored
+    this.#isRestored = false
     if (!this.running) return
-    this.device.activate?.()
+    if (isRestored) this.device.activate?.()
     this.#notifyAll()
   }
 

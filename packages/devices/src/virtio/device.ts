@@ -6,6 +6,7 @@
  * interrupts. A device has its configuration space and what it does with the chains of its queues.
  */
 import type { GuestMemory, Virtqueue } from '@vmm/virtio-queue'
+import type { Polling } from './poller.ts'
 
 /** Memory that a device shares with the driver besides the queues (2.10). Where it lies is the VMM's choice. */
 export interface SharedMemoryRegion {
@@ -34,7 +35,7 @@ export interface VirtioTransport {
   readonly featuresLow: number
   /** Features 32 to 63 that were negotiated. */
   readonly featuresHigh: number
-  /** Whether chains may be taken: DRIVER_OK is set, DEVICE_NEEDS_RESET and FAILED are not. */
+  /** Whether chains may be taken: DRIVER_OK is set, DEVICE_NEEDS_RESET and FAILED are not, and nobody has paused it. */
   readonly running: boolean
 
   /**
@@ -60,6 +61,9 @@ export interface VirtioTransport {
    * @param needsReset whether the device cannot go on; default false
    */
   hostFailure(error: unknown, needsReset?: boolean): void
+
+  /** How queues are looked at before their driver is asked for notifications again; undefined: they are not. */
+  readonly polling?: Polling | undefined
 
   /** Runs something in a later turn of the event loop, for work that would take too much of this one. */
   defer(callback: () => void): void
@@ -122,6 +126,12 @@ export interface VirtioDevice {
    * @param value unsigned, little-endian
    */
   writeConfig?(offset: number, size: number, value: number): void
+
+  /**
+   * Settles when nothing is under way that would touch guest memory or complete a chain; no new chains are taken meanwhile.
+   * Default: nothing ever is, between two calls.
+   */
+  idle?(): Promise<void>
 
   /** What to save beside the queues: plain data, versioned. Nothing may be under way. */
   state?(): unknown

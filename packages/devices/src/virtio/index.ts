@@ -10,6 +10,7 @@ export type { VirtioTransportOptions } from './core.ts'
 export type { SharedMemoryRegion, VirtioDevice, VirtioFault, VirtioTransport } from './device.ts'
 export type { VirtioCounters, VirtioEvents } from './events.ts'
 export type { QueueFeatureOptions } from './features.ts'
+export { type Polling, type PollOptions, QueuePoller, type QueuePollerOptions } from './poller.ts'
 export { BUSY, type ChainHandler, IN_FLIGHT, LATER, QueueRunner } from './queue-runner.ts'
 export {
   RateLane,
@@ -127,7 +128,7 @@ export type { NetOptions } from './net/config.ts'
 export type { NetCounters } from './net/counters.ts'
 export { NetFrame } from './net/frame.ts'
 export { FRAME_QUEUE_BYTES_MIN, FrameQueue } from './net/frame-queue.ts'
-export { formatMac, isDeviceMac, parseMac, randomMac } from './net/mac.ts'
+export { checkMac, formatMac, isDeviceMac, parseMac, randomMac } from './net/mac.ts'
 export { Net } from './net/net.ts'
 export {
   NET_BUSY,

@@ -1,10 +1,16 @@
 /**
  * The loop of a device over one of its queues: takes chains, gives them to the device, returns them, and notifies, such
  * that no notification of either side is lost and no driver can keep the host's thread.
+ *
+ * A driver that has been answered is not asked for a notification at once, if it is likely to go on soon: the queue is looked at
+ * instead, see `poller.ts`. The last look is `enableNotification`, as without polling: what came before it is found.
  */
 import type { DescriptorChain, Virtqueue } from '@vmm/virtio-queue'
 import { ChainPool, faultOf, POP_BUFFER_ADDRESS, POP_EMPTY, POP_OK } from '@vmm/virtio-queue'
 import type { VirtioTransport } from './device.ts'
+import { PollWindow } from './poll-window.ts'
+import type { Pollable } from './poller.ts'
+import { LOOK_NOTHING, LOOK_OVER, LOOK_SERVED } from './poller.ts'
 
 /** What {@link ChainHandler.serve} returns for a chain that it keeps, to be returned later. */
 export const IN_FLIGHT = -1
@@ -32,8 +38,11 @@ export interface ChainHandler {
   endBatch?(): void
 }
 
+/** {@link QueueRunner.served}: the driver does not owe anything. */
+const NOT_IDLE = -1
+
 /** The runner of one queue, for the device's life: across resets. */
-export class QueueRunner {
+export class QueueRunner implements Pollable {
   /** Of the queue. */
   readonly index: number
   readonly #transport: VirtioTransport
@@ -48,6 +57,16 @@ export class QueueRunner {
   #running = false
   /** Asked to run while it does. */
   #again = false
+  /** The device has to wait for something of the host's. */
+  #isBusy = false
+  /** Chains were returned that the driver was not shown before, or it was not given the time to follow them up. */
+  #isAnswered = false
+  #isPolled = false
+  readonly #window: PollWindow
+  /** When the driver had all its answers; {@link NOT_IDLE} where more is to be served without its doing. */
+  #idleSince = NOT_IDLE
+  /** @internal */
+  deadline = 0
 
   /** @param batch the most chains to take in one turn of the event loop */
   constructor(transport: VirtioTransport, index: number, handler: ChainHandler, batch: number) {
@@ -55,6 +74,7 @@ export class QueueRunner {
     this.index = index
     this.#handler = handler
     this.#batch = batch
+    this.#window = new PollWindow((transport.polling?.maxMicroseconds ?? 0) / 1000)
   }
 
   /** Serves what is there, up to a batch; what is left is served in a later turn. Call it upon a notification. */
@@ -64,9 +84,11 @@ export class QueueRunner {
     this.#again = this.#running
     if (this.#running) return
     this.#running = true
+    const polling = this.#transport.polling
+    const now = polling === undefined || this.#idleSince === NOT_IDLE ? 0 : polling.poller.now()
     try {
       this.#handler.beginTurn?.()
-      this.#serve(queue)
+      this.#serve(queue, now)
     } finally {
       this.#running = false
     }
@@ -80,6 +102,7 @@ export class QueueRunner {
   complete(chain: DescriptorChain, queue: Virtqueue, length: number): void {
     queue.pushUsed(chain, length)
     this.#pool.give(chain)
+    this.#isAnswered = true
   }
 
   /** Whether a chain that was taken from `queue` can still be written to: the queue was not reset meanwhile. */
@@ -93,52 +116,133 @@ export class QueueRunner {
     if (queue === undefined) return
     queue.publishUsed()
     if (queue.needsNotification()) this.#transport.interruptQueue(this.index)
+    // Within a run its end sees to it.
+    if (this.#isAnswered && !this.#running) this.#poll(queue)
   }
 
-  #serve(queue: Virtqueue): void {
+  /** @internal How long a driver may take to follow up. */
+  get window(): number {
+    return this.#window.length
+  }
+
+  /** @internal Chains are in flight. */
+  get waitsForEvents(): boolean {
+    return (this.#transport.queue(this.index)?.inFlight ?? 0) > 0
+  }
+
+  /** @internal */
+  look(): number {
+    const queue = this.#transport.queue(this.index)
+    if (queue === undefined || !this.#transport.running || this.#deferred || this.#isBusy) {
+      this.#isPolled = false
+      return LOOK_OVER
+    }
+    this.#running = true
+    try {
+      this.#handler.beginTurn?.()
+      const left = this.#take(queue, this.#batch)
+      if (left === this.#batch) return LOOK_NOTHING
+      this.#handler.endBatch?.()
+      this.flush()
+      this.#isPolled = !this.#ends(left)
+      return this.#isPolled ? LOOK_SERVED : LOOK_OVER
+    } finally {
+      this.#running = false
+    }
+  }
+
+  /** @internal */
+  served(now: number): void {
+    this.#idleSince = now
+    this.#isAnswered = false
+  }
+
+  /** @internal */
+  rearm(): void {
+    this.#isPolled = false
+    const queue = this.#transport.queue(this.index)
+    if (queue !== undefined && this.#transport.running && queue.enableNotification()) this.run()
+  }
+
+  #serve(queue: Virtqueue, now: number): void {
     let left = this.#batch
-    let isBusy = false
     do {
       const before = left
       queue.disableNotification()
-      while (left > 0 && this.#transport.running) {
-        const chain = this.#pool.take()
-        const result = queue.pop(chain)
-        if (result === POP_EMPTY) {
-          this.#pool.give(chain)
-          break
-        }
-        left -= 1
-        if (result !== POP_OK) {
-          const fault = faultOf(result)
-          if (fault !== undefined) this.#transport.fault(fault, this.index)
-          if (result !== POP_BUFFER_ADDRESS) {
-            queue.pushUsed(chain)
-            this.#pool.give(chain)
-            continue
-          }
-        }
-        const length = this.#handler.serve(chain, queue, this, result === POP_OK)
-        if (length >= 0) {
-          queue.pushUsed(chain, length)
-          this.#pool.give(chain)
-        } else if (length !== IN_FLIGHT) {
-          queue.unpop(chain)
-          this.#pool.give(chain)
-          left = 0
-          isBusy = length === BUSY
-        }
+      left = this.#take(queue, left)
+      if (left !== before) {
+        if (this.#idleSince !== NOT_IDLE) this.#window.note(now - this.#idleSince)
+        this.#idleSince = NOT_IDLE
+        this.#handler.endBatch?.()
       }
-      if (left !== before) this.#handler.endBatch?.()
       // Another vCPU may show a chain and take it back, over and over: a look in vain counts as one.
       else left -= 1
       this.flush()
-      if (!this.#transport.running) return
-      if (isBusy ? this.#again : left === 0) {
-        this.#deferred = true
-        this.#transport.defer(this.#later)
-      }
-      if (isBusy || left === 0) return
+      if (this.#ends(left) || this.#poll(queue)) return
     } while (queue.enableNotification())
+  }
+
+  /** Takes chains until there are none, or the batch is over. @returns what is left of the batch */
+  #take(queue: Virtqueue, batch: number): number {
+    let left = batch
+    this.#isBusy = false
+    while (left > 0 && this.#transport.running) {
+      const chain = this.#pool.take()
+      const result = queue.pop(chain)
+      if (result === POP_EMPTY) {
+        this.#pool.give(chain)
+        break
+      }
+      left -= 1
+      if (result !== POP_OK) {
+        const fault = faultOf(result)
+        if (fault !== undefined) this.#transport.fault(fault, this.index)
+        if (result !== POP_BUFFER_ADDRESS) {
+          queue.pushUsed(chain)
+          this.#pool.give(chain)
+          continue
+        }
+      }
+      const length = this.#handler.serve(chain, queue, this, result === POP_OK)
+      if (length >= 0) {
+        queue.pushUsed(chain, length)
+        this.#pool.give(chain)
+        this.#isAnswered = true
+      } else if (length !== IN_FLIGHT) {
+        queue.unpop(chain)
+        this.#pool.give(chain)
+        left = 0
+        this.#isBusy = length === BUSY
+      }
+    }
+    return left
+  }
+
+  /** Whether there is nothing more to do in this turn; sees to what is to be done in another. */
+  #ends(left: number): boolean {
+    if (!this.#transport.running) return true
+    if (this.#isBusy ? this.#again : left === 0) {
+      this.#deferred = true
+      this.#transport.defer(this.#later)
+    }
+    return this.#isBusy || left === 0
+  }
+
+  /**
+   * Has the queue looked at, if its driver has something to follow up and is quick to do so.
+   * @returns whether it is looked at, and the driver need not be asked for a notification
+   */
+  #poll(queue: Virtqueue): boolean {
+    const polling = this.#transport.polling
+    if (polling === undefined || !this.#isAnswered || this.#deferred || this.#isBusy) return this.#isPolled
+    const { poller } = polling
+    const now = poller.now()
+    this.served(now)
+    this.deadline = now + this.window
+    if (this.#isPolled) return true
+    if (this.window === 0 || !poller.add(this, now)) return false
+    queue.disableNotification()
+    this.#isPolled = true
+    return true
   }
 }

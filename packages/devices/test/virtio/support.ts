@@ -115,6 +115,7 @@ export class Guest<D extends VirtioDevice = TestDevice> {
     this.transport = make({
       interrupt: this.interrupt,
       defer: (callback) => this.deferred.push(callback),
+      poll: { maxMicroseconds: 0 },
       events: {
         guestFault: (fault) => this.faults.push(fault),
         hostFailure: (error) => this.failures.push(error),
