@@ -3,7 +3,17 @@
  * (`file-disk.ts`): any engine can sit on this.
  */
 import { constants, fstatSync, type Stats, statSync } from 'node:fs'
-import { _IOR, ioctl, lockFile, OwnedFd, openPath, punchHole } from '@vmm/sys-util'
+import {
+  _IOR,
+  type DirectIoAlignment,
+  ioctl,
+  lockFile,
+  OwnedFd,
+  openPath,
+  punchHole,
+  setNonBlocking,
+} from '@vmm/sys-util'
+import { alignmentOf } from './direct.ts'
 import { BlockError, reasonOf } from './error.ts'
 
 const SECTOR_SIZE = 512
@@ -20,6 +30,11 @@ export interface DiskFileOptions {
    * that themselves, and for file systems without locks. Default true.
    */
   readonly lock?: boolean | undefined
+  /**
+   * Whether to go past the host's page cache (O_DIRECT): for disks that are larger than the memory there is for them. The guest has
+   * a cache of its own. Default false.
+   */
+  readonly direct?: boolean | undefined
 }
 
 /**
@@ -35,6 +50,8 @@ export class DiskFile implements Disposable {
   readonly readOnly: boolean
   /** Whether the file system takes back what is not needed any more. */
   readonly canDiscard: boolean
+  /** What has to be aligned; undefined where reads and writes go by the page cache, and nothing has to. */
+  readonly alignment: DirectIoAlignment | undefined
   readonly #owned: OwnedFd
 
   /**
@@ -42,20 +59,22 @@ export class DiskFile implements Disposable {
    * @throws BlockError, see `BlockErrorCode`
    */
   constructor(path: string, options: DiskFileOptions = {}) {
-    const { readOnly = false, lock = true } = options
+    const { readOnly = false, lock = true, direct = false } = options
     this.path = path
     this.readOnly = readOnly
     // Before it is opened as well: opening some devices does something.
     checkType(path, look(path))
-    this.#owned = open(path, readOnly)
+    this.#owned = open(path, readOnly, direct)
     try {
       const { fd } = this.#owned
       const stats = fstatSync(fd)
       checkType(path, stats)
+      setNonBlocking(fd, false)
       if (lock) lockDisk(path, fd, !readOnly)
       // Asked when it is locked: whoever had it before may have changed it.
       this.size = stats.isBlockDevice() ? deviceSize(fd) : fstatSync(fd).size
       checkSize(path, this.size)
+      this.alignment = direct ? alignmentOf(path, fd, this.size) : undefined
       this.canDiscard = !readOnly && stats.isFile() && hasHoles(fd, this.size)
     } catch (cause) {
       this.#owned.close()
@@ -103,18 +122,24 @@ function checkType(path: string, stats: Stats): void {
   throw new BlockError('ERR_BLOCK_TYPE', path, 'is neither a regular file nor a block device')
 }
 
-function open(path: string, readOnly: boolean): OwnedFd {
-  // Should it have become a pipe meanwhile: opening it does not wait for a writer. Files and disks ignore O_NONBLOCK.
-  const flags = O_CLOEXEC | constants.O_NONBLOCK
+function open(path: string, readOnly: boolean, direct: boolean): OwnedFd {
+  // Should it have become a pipe meanwhile: opening it does not wait for a writer.
+  const flags = O_CLOEXEC | constants.O_NONBLOCK | (direct ? constants.O_DIRECT : 0)
   try {
     return new OwnedFd(openPath(path, flags | (readOnly ? constants.O_RDONLY : constants.O_RDWR)))
   } catch (cause) {
+    if (direct && reasonOf(cause) === 'EINVAL') throw withoutDirect(path, cause)
     if (isRefusal(cause) && canRead(path, flags)) {
       const what = `cannot be written on this host (${reasonOf(cause)}): attach it as read-only`
       throw new BlockError('ERR_BLOCK_READ_ONLY', path, what, { cause })
     }
     throw failedToOpen(path, cause)
   }
+}
+
+function withoutDirect(path: string, cause: unknown): BlockError {
+  const what = 'cannot be read past the page cache: its file system has no O_DIRECT'
+  return new BlockError('ERR_BLOCK_DIRECT', path, what, { cause })
 }
 
 /** The answers to those who would write: by permissions, by an immutable file, by a file system. */

@@ -13,18 +13,24 @@
  * - `ERR_BLOCK_SIZE`: its size is no multiple of 512 bytes
  * - `ERR_BLOCK_LOCKED`: another VM, or anybody who locks it, has it open
  * - `ERR_BLOCK_READ_ONLY`: it can be read but not written here
+ * - `ERR_BLOCK_DIRECT`: the file system has no O_DIRECT for it
+ * - `ERR_BLOCK_ENGINE`: this host has not what the engine asked for needs, io_uring; `cause` says why
  * - `ERR_BLOCK_OPEN`: it cannot be opened, or not locked, for another reason; `cause` has it
  *
  * While it is in use:
  *
  * - `ERR_BLOCK_IO`: the host could not read, write, zero or flush; `cause` has the reason: EIO, ENOSPC
+ * - `ERR_BLOCK_ALIGNMENT`: the guest asked for less than the blocks that O_DIRECT takes here: give the device their size
  * - `ERR_BLOCK_TRUNCATED`: the file has become smaller than it was
  * - `ERR_BLOCK_CLOSED`: the disk was closed
  */
 export type BlockErrorCode =
+  | 'ERR_BLOCK_ALIGNMENT'
   | 'ERR_BLOCK_CLOSED'
+  | 'ERR_BLOCK_DIRECT'
   | 'ERR_BLOCK_DIRECTORY'
   | 'ERR_BLOCK_EMPTY'
+  | 'ERR_BLOCK_ENGINE'
   | 'ERR_BLOCK_IO'
   | 'ERR_BLOCK_LOCKED'
   | 'ERR_BLOCK_MISSING'

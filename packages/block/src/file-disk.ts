@@ -1,9 +1,8 @@
 /**
- * The engine that is always there: reads and writes by preadv(2) and pwritev(2), at once, on the event loop's thread,
- * straight between the file and guest memory. For a file in the page cache there is no shorter way; where the medium has
- * to be waited for, the event loop waits with it.
+ * A disk in a file: what is in the page cache is moved at once, the rest by the engine's backend, straight between the
+ * file and guest memory where that is possible.
  *
- * What is durable when: a completed write is in the host's page cache and outlives this process; a completed flush, or a
+ * What is durable when: a completed write outlives this process, in the host's page cache or on the disk; a completed flush, or a
  * completed write of a driver without a write cache, has been through fdatasync(2).
  */
 
@@ -18,10 +17,20 @@ import {
   DISK_WRITE,
   DISK_WRITE_ZEROES,
 } from '@vmm/devices/virtio'
-import { FileTransfer, punchHole, SystemError, TO_FILE, TO_MEMORY, zeroRange } from '@vmm/sys-util'
+import { punchHole, SystemError, zeroRange } from '@vmm/sys-util'
+import { AtOnce, WOULD_WAIT } from './at-once.ts'
+import type { Backend } from './backend.ts'
 import { DiskFile, type DiskFileOptions } from './disk-file.ts'
+import { chooseEngine, type DiskEngine, type FileDiskOptions } from './engine.ts'
 import { BlockError, reasonOf } from './error.ts'
 import { GroupSync } from './group-sync.ts'
+import { Job } from './job.ts'
+import { CANCELED, Scheduler } from './scheduler.ts'
+
+const SECTOR_SIZE = 512
+const EFAULT = 14
+const EINTR = 4
+const EOPNOTSUPP = 95
 
 const VERBS: Readonly<Record<number, string>> = {
   [DISK_READ]: 'read',
@@ -29,6 +38,15 @@ const VERBS: Readonly<Record<number, string>> = {
   [DISK_DISCARD]: 'discarded',
   [DISK_WRITE_ZEROES]: 'zeroed',
 }
+const SYSTEM_CALLS: Readonly<Record<number, string>> = {
+  [DISK_READ]: 'preadv',
+  [DISK_WRITE]: 'pwritev',
+  [DISK_DISCARD]: 'fallocate',
+  [DISK_WRITE_ZEROES]: 'fallocate',
+}
+
+/** What is left of a job to do. */
+const GO_ON = -2
 
 /**
  * A disk in a file. Give it to one `Blk`.
@@ -43,19 +61,43 @@ export class FileDisk implements Disk, Disposable {
   readonly size: number
   readonly readOnly: boolean
   readonly canDiscard: boolean
+  /**
+   * The least that can be read or written, in bytes: 512, or with O_DIRECT what the file system asks for. Give it to `Blk`, so
+   * that the guest knows: `new Blk({ disk, blockSize: disk.blockSize })`.
+   */
+  readonly blockSize: number
+  /** The engine that it has. */
+  readonly engine: DiskEngine
   readonly #file: DiskFile
-  readonly #transfer = new FileTransfer()
+  readonly #atOnce: AtOnce
+  readonly #backend: Backend
+  readonly #scheduler: Scheduler
   readonly #sync: GroupSync
+  readonly #idle: Job[] = []
+  #jobCount = 0
   #sink: DiskSink | undefined
   #isClosed = false
 
-  /** @param file the disk's own from now on: {@link close} closes it */
-  constructor(file: DiskFile) {
+  /**
+   * @param file the disk's own from now on: {@link close} closes it
+   * @throws BlockError ERR_BLOCK_ENGINE where io_uring was asked for and is not there, RangeError; the file stays the caller's
+   */
+  constructor(file: DiskFile, options: FileDiskOptions = {}) {
+    const { name, backend, buffers } = chooseEngine(file, options)
     this.#file = file
-    this.#sync = new GroupSync(file)
+    this.engine = name
+    this.#backend = backend
+    this.#atOnce = new AtOnce(file, name === 'sync')
+    this.#scheduler = new Scheduler(backend, buffers, (job, result) => this.#moved(job, result))
+    this.#sync = new GroupSync(file.path, backend)
     this.size = file.size
     this.readOnly = file.readOnly
     this.canDiscard = file.canDiscard
+    this.blockSize = file.alignment?.file ?? SECTOR_SIZE
+    backend.attach({
+      ended: (job, result) => this.#scheduler.ended(job, result),
+      settled: () => this.#settled(),
+    })
   }
 
   /** Of the file, as it was given. */
@@ -77,53 +119,123 @@ export class FileDisk implements Disk, Disposable {
   submit(request: BlockRequest): DiskOutcome | typeof DISK_PENDING {
     if (this.#isClosed) return this.#failed(new BlockError('ERR_BLOCK_CLOSED', this.path, 'is closed'))
     const { operation, position, length } = request
-    switch (operation) {
-      case DISK_READ:
-        return this.#moved(
-          request,
-          this.#transfer.run(this.#file.fd, request.target, TO_MEMORY, position, length),
-        )
-      case DISK_WRITE:
-        return this.#moved(
-          request,
-          this.#transfer.run(this.#file.fd, request.source, TO_FILE, position, length),
-        )
-      case DISK_FLUSH:
-        return this.#whenDurable(request)
-      default:
-        return this.#clear(request)
+    if (operation === DISK_FLUSH) return this.#whenDurable(request)
+    if (operation !== DISK_READ && operation !== DISK_WRITE) {
+      return this.#backend.hasRanges ? this.#begin(request) : this.#clear(request)
     }
+    const block = this.blockSize
+    if (position % block !== 0 || length % block !== 0) return this.#misaligned(request)
+    return length === 0 ? this.#done(request) : this.#run(request)
   }
 
   commit(): void {
+    if (this.#scheduler.hasWaiting) this.#scheduler.start()
     this.#sync.start()
   }
 
+  /** Waits until no request touches guest memory: for a read or write that the medium is at, that blocks the event loop. */
+  drain(): void {
+    if (!this.#scheduler.drain()) return
+    // Other queues' too were completed, and some may go on.
+    this.#sink?.flush()
+    if (this.#scheduler.hasWaiting) setImmediate(() => this.#settled())
+  }
+
   /**
-   * Closes the file and gives up its lock; where a flush is under way, as soon as that has ended. What was not completed
-   * by now never is: guest memory may be gone. Wait for `Blk.idle` before, to have it completed. Idempotent.
+   * Waits as {@link drain} does, closes the file, and gives up its lock; where a flush is under way, as soon as that has ended.
+   * What was not completed by now never is: guest memory may be gone. Wait for `Blk.idle` before, to have it completed. Idempotent.
    */
   close(): void {
     if (this.#isClosed) return
     this.#isClosed = true
     this.#sync.close()
+    this.#atOnce.close()
+    this.#scheduler.close(() => this.#file.close())
   }
 
   [Symbol.dispose](): void {
     this.close()
   }
 
-  #moved(request: BlockRequest, result: number): DiskOutcome | typeof DISK_PENDING {
-    const { operation, position, length } = request
-    if (result === length) return request.durable ? this.#whenDurable(request) : DISK_OK
-    if (result < 0)
-      return this.#refused(request, new SystemError(operation === DISK_READ ? 'preadv' : 'pwritev', -result))
-    const what = `ends at byte ${position + result}: it was truncated to less than its ${this.size} bytes`
+  /** At once as far as it goes; the rest is somebody else's. */
+  #run(request: BlockRequest): DiskOutcome | typeof DISK_PENDING {
+    const job = this.#take(request)
+    let step: number
+    do {
+      const result = job.fill() ? this.#atOnce.move(job) : -EFAULT
+      if (result === WOULD_WAIT) {
+        this.#scheduler.add(job)
+        return DISK_PENDING
+      }
+      step = this.#step(job, result)
+    } while (step === GO_ON)
+    this.#give(job)
+    return step as DiskOutcome | typeof DISK_PENDING
+  }
+
+  #begin(request: BlockRequest): typeof DISK_PENDING {
+    this.#scheduler.add(this.#take(request))
+    return DISK_PENDING
+  }
+
+  #take(request: BlockRequest): Job {
+    const job = this.#idle.pop() ?? new Job(this.#jobCount++, this.#file.alignment)
+    job.start(request)
+    return job
+  }
+
+  #give(job: Job): void {
+    job.end()
+    this.#idle.push(job)
+  }
+
+  /** A transfer of the backend has ended. */
+  #moved(job: Job, result: number): void {
+    if (this.#isClosed) return
+    const { request } = job
+    const step = result === -EINTR ? GO_ON : this.#step(job, result)
+    if (step === GO_ON && (request.operation > DISK_FLUSH || job.fill())) {
+      this.#scheduler.add(job)
+      return
+    }
+    this.#give(job)
+    if (step === DISK_PENDING) return
+    this.#sink?.complete(request, step === GO_ON ? this.#refused(request, EFAULT) : (step as DiskOutcome))
+  }
+
+  /** The backend has said all for now. */
+  #settled(): void {
+    if (this.#isClosed) return
+    this.#scheduler.start()
+    this.#sync.start()
+    this.#sink?.flush()
+  }
+
+  /** @returns an outcome, `DISK_PENDING` where something else will complete it, or {@link GO_ON} */
+  #step(job: Job, result: number): number {
+    const { request, position } = job
+    if (result < 0) {
+      if (result === CANCELED) return DISK_FAILED
+      const isRange = request.operation > DISK_FLUSH
+      return isRange && result === -EOPNOTSUPP ? this.#clear(request) : this.#refused(request, -result)
+    }
+    if (request.operation > DISK_FLUSH) return this.#done(request)
+    const block = this.#file.alignment?.file ?? 1
+    // With O_DIRECT a part of a block is the end of the file.
+    const moved = result - (result % block)
+    job.advance(moved)
+    if (job.left === 0) return this.#done(request)
+    return moved === result && moved > 0 ? GO_ON : this.#truncated(request, position + result)
+  }
+
+  #truncated(request: BlockRequest, position: number): DiskOutcome {
+    const what = `ends at byte ${position}: it was truncated to less than its ${this.size} bytes`
     return this.#failed(
-      new BlockError('ERR_BLOCK_TRUNCATED', this.path, what, { position: position + result, size: length }),
+      new BlockError('ERR_BLOCK_TRUNCATED', this.path, what, { position, size: request.length }),
     )
   }
 
+  /** On this thread: where the backend has no such thing, or the file system has not. */
   #clear(request: BlockRequest): DiskOutcome | typeof DISK_PENDING {
     const { operation, position, length, mayUnmap } = request
     try {
@@ -132,6 +244,10 @@ export class FileDisk implements Disk, Disposable {
     } catch (cause) {
       return this.#refused(request, cause)
     }
+    return this.#done(request)
+  }
+
+  #done(request: BlockRequest): DiskOutcome | typeof DISK_PENDING {
     return request.durable ? this.#whenDurable(request) : DISK_OK
   }
 
@@ -140,7 +256,14 @@ export class FileDisk implements Disk, Disposable {
     return DISK_PENDING
   }
 
-  #refused({ operation, position, length }: BlockRequest, cause: unknown): DiskOutcome {
+  #misaligned({ position, length }: BlockRequest): DiskOutcome {
+    const what = `is read and written in blocks of ${this.blockSize} bytes: not ${length} bytes at 0x${position.toString(16)}`
+    return this.#failed(new BlockError('ERR_BLOCK_ALIGNMENT', this.path, what, { position, size: length }))
+  }
+
+  /** @param reason an error, or a positive errno */
+  #refused({ operation, position, length }: BlockRequest, reason: unknown): DiskOutcome {
+    const cause = typeof reason === 'number' ? new SystemError(SYSTEM_CALLS[operation] ?? '', reason) : reason
     const place = `${length} bytes at 0x${position.toString(16)}`
     const what = `cannot be ${VERBS[operation]}, ${place}: ${reasonOf(cause)}`
     return this.#failed(new BlockError('ERR_BLOCK_IO', this.path, what, { position, size: length, cause }))
@@ -153,16 +276,22 @@ export class FileDisk implements Disk, Disposable {
 }
 
 /**
- * Opens a disk: checks the file, locks it, and puts the engine on it.
+ * Opens a disk: checks the file, locks it, and puts an engine on it.
  * @param path of a regular file or a block device
  * @throws BlockError, see `BlockErrorCode`
  *
  * @example
  * ```ts
  * const disk = openDisk('root.img')
- * const device = new Blk({ disk, id: 'root' })
+ * const device = new Blk({ disk, id: 'root', blockSize: disk.blockSize })
  * ```
  */
-export function openDisk(path: string, options: DiskFileOptions = {}): FileDisk {
-  return new FileDisk(new DiskFile(path, options))
+export function openDisk(path: string, options: DiskFileOptions & FileDiskOptions = {}): FileDisk {
+  const file = new DiskFile(path, options)
+  try {
+    return new FileDisk(file, options)
+  } catch (error) {
+    file.close()
+    throw error
+  }
 }

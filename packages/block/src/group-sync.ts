@@ -1,16 +1,16 @@
 /**
- * Makes data durable without holding up the event loop: fdatasync(2) on a thread of libuv's pool, one at a time, for all
+ * Makes data durable without holding up the event loop: fdatasync(2) by the disk's backend, one at a time, for all
  * requests at once that wait for it. A write counts where it was done before the call began; those that come later
  * share the next one.
  */
-import { fdatasync } from 'node:fs'
 import type { BlockRequest, DiskSink } from '@vmm/devices/virtio'
 import { DISK_FAILED, DISK_OK } from '@vmm/devices/virtio'
-import type { DiskFile } from './disk-file.ts'
+import type { Backend } from './backend.ts'
 import { BlockError, reasonOf } from './error.ts'
 
 export class GroupSync {
-  readonly #file: DiskFile
+  readonly #path: string
+  readonly #backend: Backend
   #sink: DiskSink | undefined
   #waiting: BlockRequest[] = []
   #syncing: BlockRequest[] = []
@@ -18,9 +18,10 @@ export class GroupSync {
   #isClosed = false
   #failure: BlockError | undefined
 
-  /** @param file closed by {@link close} */
-  constructor(file: DiskFile) {
-    this.#file = file
+  /** @param path of the disk, for what is said of failures */
+  constructor(path: string, backend: Backend) {
+    this.#path = path
+    this.#backend = backend
   }
 
   /** Where requests are completed. */
@@ -40,21 +41,17 @@ export class GroupSync {
     this.#waiting = this.#syncing
     this.#syncing = requests
     this.#isBusy = true
-    fdatasync(this.#file.fd, this.#done)
+    this.#backend.datasync(this.#done)
   }
 
-  /** Completes nothing from now on, and closes the file: when what is under way has ended, since that uses its number. */
+  /** Begins and completes nothing from now on. */
   close(): void {
     this.#isClosed = true
-    if (!this.#isBusy) this.#file.close()
   }
 
   readonly #done = (error: Error | null): void => {
     this.#isBusy = false
-    if (this.#isClosed) {
-      this.#file.close()
-      return
-    }
+    if (this.#isClosed) return
     if (error !== null) this.#failed(error)
     // The kernel tells of data that it could not write once, and then forgets: a later call that succeeds says nothing about
     // it. So all of them fail from then on; what the disk holds is not known.
@@ -67,7 +64,8 @@ export class GroupSync {
   }
 
   #failed(cause: Error): void {
-    const { path } = this.#file
-    this.#failure ??= new BlockError('ERR_BLOCK_IO', path, `cannot be flushed: ${reasonOf(cause)}`, { cause })
+    this.#failure ??= new BlockError('ERR_BLOCK_IO', this.#path, `cannot be flushed: ${reasonOf(cause)}`, {
+      cause,
+    })
   }
 }

@@ -51,7 +51,7 @@ const WRITE_THROUGH = F_FLUSH | F_CONFIG_WCE
 function setUp(without = 0) {
   const path = diskFile(SIZE)
   const file = own(new DiskFile(path))
-  const disk = own(new FileDisk(file))
+  const disk = own(new FileDisk(file, { engine: 'threads' }))
   return { path, file, disk, guest: new DiskGuest(disk, undefined, { without }) }
 }
 
@@ -126,7 +126,7 @@ describe('a flush that fails', () => {
     await end()
     expect(guest.answer().status).toBe(S_IOERR)
     expect(guest.failures).toHaveLength(2)
-    expect(guest.write(1, pattern(SECTOR)).status).toBe(S_OK)
+    expect((await guest.write(1, pattern(SECTOR))).status).toBe(S_OK)
   })
 
   test('fails writes that are to be durable', async () => {
@@ -153,7 +153,7 @@ describe('closing while a flush is under way', () => {
     await end()
     expect([file.closed, held.calls]).toEqual([true, 1])
     expect(guest.driver.reap()).toBeUndefined()
-    own(openDisk(path))
+    own(openDisk(path, { engine: 'sync' }))
     expect(guest.request(T_FLUSH, 0).status).toBe(S_IOERR)
     expect(held.calls).toBe(1)
   })

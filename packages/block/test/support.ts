@@ -4,10 +4,19 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Blk, type BlkOptions, type Disk, featureBit, MmioTransport } from '@vmm/devices/virtio'
+import { IoUring } from '@vmm/sys-util'
 import { createMockDriver, type MockBuffer, type MockDriver } from '@vmm/virtio-queue/testing'
 import { GuestMemory, GuestRegion } from '@vmm/vm-memory'
 import { MappedMemory } from '@vmm/vm-memory/mmap'
-import { afterEach } from 'vitest'
+import { afterEach, vi } from 'vitest'
+import { AtOnce, WOULD_WAIT } from '../src/at-once.ts'
+import {
+  DiskFile,
+  type DiskFileOptions,
+  type FileDisk,
+  type FileDiskOptions,
+  openDisk,
+} from '../src/index.ts'
 
 export const SECTOR = 512
 /** <linux/virtio_blk.h>. */
@@ -88,6 +97,70 @@ export function smallFileSystem(bytes: number, options = ''): string {
   return path
 }
 
+/** Why the kernel gives this process no io_uring; undefined where it does. */
+function reasonWithoutRings(): string | undefined {
+  try {
+    new IoUring({ entries: 1 }).close()
+    return undefined
+  } catch (error) {
+    return (error as Error).message
+  }
+}
+
+function reasonWithoutDirect(): string | undefined {
+  const directory = mkdtempSync(join(tmpdir(), 'vmm-block-'))
+  const path = join(directory, 'disk.img')
+  try {
+    writeFileSync(path, new Uint8Array(0x1000))
+    new DiskFile(path, { direct: true }).close()
+    return undefined
+  } catch (error) {
+    return (error as Error).message
+  } finally {
+    rmSync(directory, { recursive: true })
+  }
+}
+
+/** A way of opening disks. */
+export interface Way {
+  readonly name: string
+  readonly options: DiskFileOptions & FileDiskOptions
+  /** As if nothing were ever in the page cache. */
+  readonly isCold?: boolean
+}
+
+const ALL_WAYS: readonly Way[] = [
+  { name: 'sync', options: { engine: 'sync' } },
+  { name: 'io_uring', options: { engine: 'io_uring' } },
+  { name: 'io_uring, nothing cached', options: { engine: 'io_uring' }, isCold: true },
+  { name: 'threads', options: { engine: 'threads' } },
+  { name: 'threads, nothing cached', options: { engine: 'threads' }, isCold: true },
+  { name: 'sync, O_DIRECT', options: { engine: 'sync', direct: true } },
+  { name: 'io_uring, O_DIRECT', options: { engine: 'io_uring', direct: true } },
+  { name: 'threads, O_DIRECT', options: { engine: 'threads', direct: true } },
+]
+
+/** What this host can do: with CI set it has to be all of it. */
+export const WAYS: readonly Way[] = waysHere()
+
+function waysHere(): readonly Way[] {
+  if ('CI' in process.env) return ALL_WAYS
+  const missing = { ring: reasonWithoutRings(), direct: reasonWithoutDirect() }
+  for (const reason of Object.values(missing)) if (reason !== undefined) console.warn(`not tested: ${reason}`)
+  return ALL_WAYS.filter(({ options: { engine, direct = false } }) => {
+    return (engine !== 'io_uring' || missing.ring === undefined) && (!direct || missing.direct === undefined)
+  })
+}
+
+/** Opens a disk in such a way, for the length of the test. */
+export function openIn(way: Way, path: string, options: DiskFileOptions & FileDiskOptions = {}): FileDisk {
+  if (way.isCold === true) {
+    const spy = vi.spyOn(AtOnce.prototype, 'move').mockReturnValue(WOULD_WAIT)
+    own({ close: () => spy.mockRestore() })
+  }
+  return own(openDisk(path, { ...way.options, ...options }))
+}
+
 const HALF = 0x8_0000
 /** Guest memory is as large, in two regions, the second of which begins half-way. */
 export const MEMORY_SIZE: number = 2 * HALF
@@ -144,12 +217,14 @@ export class DiskGuest {
     const { without = 0, ...blkOptions } = options
     this.memory = memory
     this.blk = new Blk({ queueSize: 256, ...blkOptions, disk })
-    this.transport = new MmioTransport({
-      device: this.blk,
-      memory,
-      interrupt: { trigger() {} },
-      events: { hostFailure: (error) => this.failures.push(error as Error) },
-    })
+    this.transport = own(
+      new MmioTransport({
+        device: this.blk,
+        memory,
+        interrupt: { trigger() {} },
+        events: { hostFailure: (error) => this.failures.push(error as Error) },
+      }),
+    )
     this.driver = this.#start(without)
   }
 
@@ -234,18 +309,21 @@ export class DiskGuest {
     sector: number,
     bytes: Uint8Array,
     pieces: readonly MockBuffer[] = [{ address: DATA, length: bytes.length }],
-  ): Answer {
+  ): Promise<Answer> {
     let done = 0
     for (const { address, length } of pieces) {
       this.memory.writeSlice(address, bytes.subarray(done, done + length))
       done += length
     }
-    return this.request(T_OUT, sector, pieces)
+    return this.slowRequest(T_OUT, sector, pieces)
   }
 
   /** Reads into pieces of memory. */
-  read(sector: number, pieces: readonly MockBuffer[]): { readonly answer: Answer; readonly bytes: Buffer } {
-    const answer = this.request(
+  async read(
+    sector: number,
+    pieces: readonly MockBuffer[],
+  ): Promise<{ readonly answer: Answer; readonly bytes: Buffer }> {
+    const answer = await this.slowRequest(
       T_IN,
       sector,
       pieces.map((piece) => ({ ...piece, writable: true })),

@@ -6,9 +6,12 @@ import { SystemError } from './errors.ts'
 import { lastErrno, lastError, libc } from './libc.ts'
 import { Mapping } from './mmap.ts'
 
-const FALLOC_FL_KEEP_SIZE = 0x01
-const FALLOC_FL_PUNCH_HOLE = 0x02
-const FALLOC_FL_ZERO_RANGE = 0x10
+/** Flag of fallocate(2): the file stays as long as it is. */
+export const FALLOC_FL_KEEP_SIZE = 0x01
+/** The range becomes a hole; with {@link FALLOC_FL_KEEP_SIZE}. */
+export const FALLOC_FL_PUNCH_HOLE = 0x02
+/** The range reads as zeros and keeps its room. */
+export const FALLOC_FL_ZERO_RANGE = 0x10
 const SEEK_DATA = 3
 const SEEK_HOLE = 4
 const ENXIO = 6

@@ -34,7 +34,15 @@ export { lockFile, unlockFile } from './file-lock.ts'
 export { FileStatus, FileSystemStatus } from './file-status.ts'
 export type { MemoryPieces, MemoryRegion } from './file-transfer.ts'
 export { FileTransfer, TO_FILE, TO_MEMORY } from './file-transfer.ts'
-export { punchHole, seekData, seekHole, zeroRange } from './holes.ts'
+export {
+  FALLOC_FL_KEEP_SIZE,
+  FALLOC_FL_PUNCH_HOLE,
+  FALLOC_FL_ZERO_RANGE,
+  punchHole,
+  seekData,
+  seekHole,
+  zeroRange,
+} from './holes.ts'
 export type { Completion, IoUringOptions } from './io-uring.ts'
 export { IoUring } from './io-uring.ts'
 export type { IoctlArgument } from './ioctl.ts'

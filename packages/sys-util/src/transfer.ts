@@ -125,6 +125,14 @@ export class IoVector {
     }
   }
 
+  /** Makes room for as many entries as were dropped by {@link advance}. */
+  compact(): void {
+    const bytes = new Uint8Array(this.#entries.buffer)
+    bytes.copyWithin(0, this.#first * IOVEC_SIZE, this.#end * IOVEC_SIZE)
+    this.#end -= this.#first
+    this.#first = 0
+  }
+
   /** Fills the first bytes of the pieces with those at an address: up to {@link byteLength}. */
   copyFrom(address: number, bytes: number): void {
     for (let i = 0, done = 0; done < bytes; i++) {

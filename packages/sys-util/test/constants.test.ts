@@ -4,6 +4,7 @@ import { evaluate, skipWithoutCompiler } from './compiler.ts'
 
 const HEADERS = [
   'limits.h',
+  'linux/falloc.h',
   'linux/memfd.h',
   'signal.h',
   'sys/epoll.h',
@@ -12,7 +13,7 @@ const HEADERS = [
   'sys/uio.h',
   'linux/mman.h',
 ]
-const C_NAME = /^(EFD|EPOLL|IOV|MADV|MAP|MFD|PROT|SIGRT)[A-Z_]+$/
+const C_NAME = /^(EFD|EPOLL|FALLOC|IOV|MADV|MAP|MFD|PROT|RWF|SIGRT)[A-Z_]+$/
 
 test.skipIf(skipWithoutCompiler)('constants are those of the C headers', () => {
   const constants = Object.entries(sysUtil).filter(([name]) => C_NAME.test(name))

@@ -143,7 +143,13 @@ describe('a vector in part', () => {
     vector.advance(26)
     expect(pieces()).toEqual([[9000, 30]])
     expect([vector.byteLength, vector.address - before]).toEqual([30, 32])
-    vector.advance(30)
+    vector.compact()
+    expect([pieces(), vector.address, vector.push(7, 8)]).toEqual([[[9000, 30]], before, true])
+    expect(pieces()).toEqual([
+      [9000, 30],
+      [7, 8],
+    ])
+    vector.advance(38)
     expect([vector.count, vector.byteLength]).toEqual([0, 0])
     vector.clear()
     expect([vector.push(1, 1), vector.address]).toEqual([true, before])
