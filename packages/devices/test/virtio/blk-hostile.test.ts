@@ -1,10 +1,8 @@
-import { MockMemory } from '@vmm/virtio-queue/testing'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import * as spec from '../../src/virtio/blk/spec.ts'
-import { BufferDisk, SECTOR_SIZE, UserDisk, VIRTIO_CONFIG_S_NEEDS_RESET } from '../../src/virtio/index.ts'
-import * as reg from '../../src/virtio/mmio/registers.ts'
-import { BlkGuest, MEMORY_SIZE, SlowDisk } from './blk-support.ts'
+import { BufferDisk, SECTOR_SIZE, VIRTIO_CONFIG_S_NEEDS_RESET } from '../../src/virtio/index.ts'
+import { BlkGuest, MEMORY_SIZE } from './blk-support.ts'
 
 const SECTORS = 8
 const TYPES = [
@@ -36,8 +34,6 @@ const request = fc.record({
   buffers: fc.array(buffer, { maxLength: 6, size: 'max' }),
   status: fc.boolean(),
   indirect: fc.boolean(),
-  /** What happens besides. */
-  besides: fc.constantFrom('nothing', 'nothing', 'nothing', 'reset', 'scribble', 'queue reset', 'uncache'),
 })
 
 /** Sends what a request says: a well-formed header, as a rule, and buffers of all kinds. */
@@ -58,74 +54,6 @@ function send(
 }
 
 describe('a hostile driver of virtio-blk', () => {
-  it.each([
-    { disk: 'a buffer', packed: false },
-    { disk: 'a buffer', packed: true },
-    { disk: 'a slow disk', packed: false },
-    { disk: 'a slow disk', packed: true },
-    { disk: "a user's disk", packed: false },
-  ])(
-    'reaches nothing but its memory and the sectors there are ($disk, packed $packed)',
-    async ({ disk, packed }) => {
-      await fc.assert(
-        fc.asyncProperty(fc.array(request, { maxLength: 30, size: 'max' }), async (requests) => {
-          // The disk has neighbours that must not change.
-          const whole = new Uint8Array((SECTORS + 2) * SECTOR_SIZE).fill(0xa5)
-          const bytes = whole.subarray(SECTOR_SIZE, (SECTORS + 1) * SECTOR_SIZE)
-          const slow = Object.assign(new SlowDisk(), { size: bytes.length })
-          const user = new UserDisk({
-            size: bytes.length,
-            read: async (target, position) => {
-              expect(position + target.length).toBeLessThanOrEqual(bytes.length)
-              target.set(bytes.subarray(position, position + target.length))
-            },
-            write: async (source, position) => {
-              expect(position + source.length).toBeLessThanOrEqual(bytes.length)
-              bytes.set(source, position)
-            },
-          })
-          const disks = { 'a buffer': new BufferDisk(bytes), 'a slow disk': slow, "a user's disk": user }
-          const memory = new MockMemory([{ start: 0, size: MEMORY_SIZE }])
-          const chosen = disks[disk as keyof typeof disks]
-          const guest = new BlkGuest({ disk: chosen }, { memory, features: { packed } })
-          guest.begin()
-          for (const [i, one] of requests.entries()) {
-            send(guest, one, i)
-            if (one.besides === 'reset') guest.begin()
-            else if (one.besides === 'uncache')
-              guest.write(reg.VIRTIO_MMIO_CONFIG + spec.CONFIG_WRITEBACK_OFFSET, 0, 1)
-            else if (one.besides === 'queue reset') {
-              guest.select(0)
-              guest.write(reg.VIRTIO_MMIO_QUEUE_RESET, 1)
-              guest.drivers = [guest.driverOf(0)]
-              guest.enable(0, guest.driver)
-            } else if (one.besides === 'scribble') {
-              memory.write(BUFFERS, new Uint8Array(0x100).fill(i))
-              if (slow.requests.length > 0) slow.finish(0, i % slow.requests.length)
-              slow.sink?.flush()
-            }
-            guest.driver.reapAll()
-            guest.turns()
-            expect(guest.device.pending).toBeLessThanOrEqual(16)
-            // A driver that broke its queue has to begin again.
-            if ((guest.status & VIRTIO_CONFIG_S_NEEDS_RESET) !== 0) guest.begin()
-          }
-          while (slow.requests.length > 0) {
-            slow.finish()
-            slow.sink.flush()
-          }
-          await guest.device.idle()
-          expect(memory.guardsIntact()).toBe(true)
-          const guards = [...whole.subarray(0, SECTOR_SIZE), ...whole.subarray((SECTORS + 1) * SECTOR_SIZE)]
-          expect(guards.every((byte) => byte === 0xa5)).toBe(true)
-          expect(guest.failures).toEqual([])
-          expect(guest.transport.state().status).toBe(guest.status)
-        }),
-        { numRuns: 150 },
-      )
-    },
-  )
-
   it('has every request answered that has a place for the answer', () => {
     fc.assert(
       fc.property(fc.array(request, { maxLength: 30, size: 'max' }), (requests) => {

@@ -1,0 +1,114 @@
+/** What a hostile driver must not bring about, for every row: the tests. */
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
+import fc from 'fast-check'
+import { describe, expect, it } from 'vitest'
+import type { QueueFeatureOptions } from '../../src/virtio/index.ts'
+import { VIRTIO_CONFIG_S_NEEDS_RESET as NEEDS_RESET } from '../../src/virtio/index.ts'
+import { Attack, type Target } from './hostile-attack.ts'
+import { Scribbler } from './hostile-scribbler.ts'
+import { type Step, step } from './hostile-steps.ts'
+
+/** The long run (`npm run test:hostile`) does more of everything. */
+const IS_LONG = process.env['VMM_HOSTILE_MINUTES'] !== undefined
+const RUNS = IS_LONG ? 1000 : 100
+const STEPS_MAX = 150
+/** Steps between two looks at what has grown. */
+const GROWTH_STEPS = IS_LONG ? 100_000 : 15_000
+/** What may come and go: 9 bytes for each step of the short run. Code that was compiled meanwhile is there once. */
+const GROWTH_BYTES = 2 ** 17
+const RACE_STEPS = IS_LONG ? 50_000 : 3000
+const CHUNK = 500
+
+setFlagsFromString('--expose-gc')
+const collectGarbage = runInNewContext('gc') as () => void
+
+/** As many steps as wanted, for a seed always the same. */
+function* steps(count: number, seed: number): Generator<Step> {
+  for (let done = 0; done < count; done += CHUNK) {
+    yield* fc.sample(step, { numRuns: Math.min(CHUNK, count - done), seed: seed + done })
+  }
+}
+
+/** Makes one attack after the other; a driver whose device gave up begins anew. */
+async function attackOn(attack: Attack, count: number, seed: number): Promise<void> {
+  for (const one of steps(count, seed)) {
+    await attack.apply(one)
+    if ((attack.guest.status & NEEDS_RESET) !== 0) attack.guest.begin()
+    attack.forget()
+  }
+}
+
+/** Bytes in use when nothing is under way. */
+async function bytesAfter(attack: Attack): Promise<number> {
+  await attack.settle()
+  attack.forget()
+  collectGarbage()
+  const { heapUsed, external } = process.memoryUsage()
+  return heapUsed + external
+}
+
+/** The tests of all rows, on both kinds of ring. */
+export function describeAttacks(targets: readonly Target[]): void {
+  const seed = Number(process.env['VMM_HOSTILE_SEED'] ?? Date.now() & 0x7fff_ffff)
+  const rows = targets.flatMap((target) =>
+    [false, true].map((packed) => ({
+      target,
+      packed,
+      name: `${target.name}, ${packed ? 'packed' : 'split'} rings`,
+    })),
+  )
+
+  describe.each(rows)('a hostile driver of $name', ({ target, packed }) => {
+    const features: QueueFeatureOptions = { packed }
+
+    it('makes nothing throw, hang or leave guest memory, and a good driver finds it in order', async () => {
+      await fc.assert(
+        fc.asyncProperty(fc.array(step, { maxLength: STEPS_MAX, size: 'max' }), async (all) => {
+          const attack = new Attack(target, features)
+          try {
+            attack.guest.begin()
+            for (const one of all) await attack.apply(one)
+            await attack.end()
+          } finally {
+            attack.close()
+          }
+        }),
+        { numRuns: RUNS, seed },
+      )
+    })
+
+    it(`makes nothing grow (seed ${seed})`, async () => {
+      const attack = new Attack(target, features)
+      try {
+        const sizes: number[] = []
+        for (let look = 0; look < 3; look += 1) {
+          await attackOn(attack, GROWTH_STEPS, seed + look * GROWTH_STEPS)
+          sizes.push(await bytesAfter(attack))
+        }
+        const [first = 0, second = 0, third = 0] = sizes
+        expect(Math.min(second - first, third - second)).toBeLessThan(GROWTH_BYTES)
+        await attack.end()
+      } finally {
+        attack.close()
+      }
+    })
+
+    it.skipIf(target.memory !== undefined)(
+      `does no more with a thread that writes to memory meanwhile (seed ${seed})`,
+      async () => {
+        const attack = new Attack(target, features)
+        const scribbler = await Scribbler.start(attack.guest.hostile, seed)
+        try {
+          attack.guest.begin()
+          await attackOn(attack, RACE_STEPS, seed)
+          expect(await scribbler.stop()).toBeGreaterThan(0)
+          await attack.end()
+        } finally {
+          await scribbler.stop()
+          attack.close()
+        }
+      },
+    )
+  })
+}
