@@ -47,6 +47,7 @@ const LAYERS: Readonly<Record<string, readonly string[]>> = {
     '@vmm/vm-memory',
     '@vmm/x86-completion',
   ],
+  '@vmm/vsock': [],
   '@vmm/block': ['@vmm/sys-util', '@vmm/devices', '@vmm/virtio-queue', '@vmm/vm-memory'],
 }
 
