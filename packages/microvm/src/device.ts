@@ -7,6 +7,11 @@ import type { VirtioBus } from './virtio-bus.ts'
 /** The VM, as its devices see it while it is made. */
 export interface DeviceHost {
   readonly memory: GuestMemory
+  /**
+   * Gives pages of guest memory back to the host: what a balloon asks for.
+   * @param size in bytes; `address` and `size` are whole pages
+   */
+  discard(address: number, size: number): void
   /** Where virtio devices are put. */
   readonly virtio: VirtioBus
   /** Takes what is to be closed when the VM is: last taken, first closed. */

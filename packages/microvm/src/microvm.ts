@@ -48,6 +48,7 @@ export class MicroVm {
   readonly pio: Bus = createPioBus()
   /** Memory-mapped I/O: devices can be added until the VM runs. */
   readonly mmio: Bus = createMmioBus()
+  readonly #ram: MappedMemory
   readonly #cleanup: Cleanup
   readonly #vm: Vm
   readonly #events: MicroVmEvents
@@ -70,7 +71,7 @@ export class MicroVm {
       const kvm = cleanup.add(Kvm.open({ path: settings.kvm }))
       checkAgainstHost(settings, kvm)
       const ram = cleanup.add(MappedMemory.anonymous(ramRegions(settings.memory)))
-      const machine = new MicroVm(cleanup.add(kvm.createVm()), ram.memory, cleanup, settings)
+      const machine = new MicroVm(cleanup.add(kvm.createVm()), ram, cleanup, settings)
       await machine.#boot(settings, kvm)
       return machine
     } catch (error) {
@@ -79,8 +80,10 @@ export class MicroVm {
     }
   }
 
-  private constructor(vm: Vm, memory: GuestMemory, cleanup: Cleanup, settings: MicroVmSettings) {
+  private constructor(vm: Vm, ram: MappedMemory, cleanup: Cleanup, settings: MicroVmSettings) {
+    const { memory } = ram
     this.#vm = vm
+    this.#ram = ram
     this.#cleanup = cleanup
     this.#events = settings.events
     this.memory = memory
@@ -127,6 +130,7 @@ export class MicroVm {
     const cmdline = Cmdline.from(settings.cmdline)
     const host: DeviceHost = {
       memory,
+      discard: (address, size) => this.#ram.discard(address, size),
       virtio: this.#virtio,
       own: (owner) => this.#cleanup.add(owner),
       beforeClose: (settle) => this.#settle.push(settle),
