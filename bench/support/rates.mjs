@@ -4,14 +4,16 @@
 export const median = (values) => values.toSorted((a, b) => a - b)[values.length >> 1]
 
 /**
- * The word of the command line that asks for jobs.
+ * The words of the command line that ask for jobs.
  * @param {readonly { job: string }[]} jobs
- * @param {number} ticks for each
+ * @param {{ ticks: number, repeats: number }} options how long each is measured; how often all of them are done
  */
-export const jobWords = (jobs, ticks) =>
-  [`ticks=${Math.round(ticks)}`, ...jobs.map(({ job }) => `job=${job}`)].join(' ')
+export function jobWords(jobs, { ticks, repeats }) {
+  const words = jobs.map(({ job }) => `job=${job}`)
+  return [`ticks=${Math.round(ticks)}`, ...Array.from({ length: repeats }, () => words).flat()].join(' ')
+}
 
-/** Requests a second by the job, collected over rounds. */
+/** Requests a second by the job, of all rounds and repeats. */
 export class Rates {
   /** @type {Map<string, number[]>} */
   #samples = new Map()
@@ -32,7 +34,7 @@ export class Rates {
     }
   }
 
-  /** A rate for each round. @param {string} job */
+  /** All rates of a job, in the order in which they were measured. @param {string} job */
   of(job) {
     return this.#samples.get(job) ?? []
   }
@@ -54,7 +56,7 @@ export function rateRow(name, job, own, peers) {
     value: median(own.of(job)),
     unit: 'requests/s',
     peer: `${best.peer}: ${Math.round(best.middle)}`,
-    // Of each round, since a shared machine is not as fast in one as in another.
-    ratio: median(own.of(job).map((rate, round) => rate / pairs[round])),
+    // Pair by pair, since a shared machine is not always as fast.
+    ratio: median(own.of(job).map((rate, index) => rate / pairs[index])),
   }
 }
