@@ -1,0 +1,348 @@
+/**
+ * A tap as a network: frames go by readv(2) and writev(2), at once, on the event loop's thread, straight between guest
+ * memory and the kernel, with the header of virtio-net in front of them. What is to be summed and cut the kernel does, or leaves to the
+ * guest, as was negotiated.
+ */
+import type { NetFrame, NetOutcome, NetReceiver, Network, NetworkSink } from '@vmm/devices/virtio'
+import {
+  ETHERNET_HEADER_SIZE,
+  FRAME_BYTES_MAX,
+  NetFrame as Frame,
+  NET_DONE,
+  NET_DROPPED,
+  NET_OFFLOAD_TSO4,
+  NET_OFFLOAD_TSO6,
+  NET_OFFLOADS_ALL,
+  VIRTIO_NET_HDR_SIZE,
+} from '@vmm/devices/virtio'
+import {
+  _IOW,
+  addressOf,
+  EPOLLERR,
+  EPOLLET,
+  EPOLLIN,
+  EPOLLOUT,
+  errnoName,
+  IOV_MAX,
+  IoVector,
+  ioctlRaw,
+  type OwnedFd,
+  SystemError,
+  type Watch,
+  watch,
+} from '@vmm/sys-util'
+import type { GuestRegion } from '@vmm/virtio-queue'
+import { NetError } from '../error.ts'
+
+/** The most frames to read from a queue in one turn of the event loop. */
+const BATCH = 64
+/** The most frames of before the guest's start to drop: what a tap's queue holds, and those that come meanwhile. */
+const STALE_MAX = 4096
+/** Room that frames have besides the MTU: the Ethernet header and two VLAN tags. */
+const FRAME_BYTES_BESIDE_MTU: number = ETHERNET_HEADER_SIZE + 8
+/** preadv2(2) and pwritev2(2): no position, as readv(2) and writev(2). */
+const NO_POSITION = -1
+
+/** <linux/if_tun.h>. */
+const TUNSETOFFLOAD = _IOW(0x54, 208, 4)
+const TUNSETQUEUE = _IOW(0x54, 217, 4)
+const IFF_ATTACH_QUEUE = 0x0200
+const IFF_DETACH_QUEUE = 0x0400
+/** `struct ifreq`, and where its flags are. */
+const IFREQ_SIZE = 40
+const IFREQ_FLAGS_OFFSET = 16
+
+const EINTR = 4
+const EIO = 5
+const EAGAIN = 11
+const EINVAL = 22
+const EBADFD = 77
+
+/** What a {@link Tap} is made of. */
+export interface TapParts {
+  readonly name: string
+  /** A descriptor for each queue, the tap's own from now on. */
+  readonly files: readonly OwnedFd[]
+  readonly isUp: boolean
+  /** In bytes. */
+  readonly mtu: number
+}
+
+/** A queue of the tap. */
+interface TapQueue {
+  readonly file: OwnedFd
+  watch: Watch | undefined
+  /** It is read on in a later turn. */
+  isDeferred: boolean
+}
+
+/**
+ * A tap, open. Give it to one `Net`. Made by `openTap`.
+ *
+ * When it is taken down (`ip link set … down`), the guest's link goes down with the next frame that the guest sends, and
+ * comes back with the tap; when it is deleted, it stays down. Both are reported as a {@link NetError}.
+ */
+export class Tap implements Network, Disposable {
+  readonly offloads: number = NET_OFFLOADS_ALL
+  readonly queuePairs: number
+  /** Of the interface, when it was opened. */
+  readonly name: string
+  readonly #queues: readonly TapQueue[]
+  readonly #frameBytes: number
+  readonly #vector = new IoVector(IOV_MAX)
+  readonly #header = new Uint8Array(VIRTIO_NET_HDR_SIZE)
+  readonly #headerAddress = Number(addressOf(this.#header))
+  /** For memory without an address, and a byte for what is too long. */
+  readonly #bounce = new Uint8Array(VIRTIO_NET_HDR_SIZE + FRAME_BYTES_MAX + 1)
+  readonly #bounceAddress = Number(addressOf(this.#bounce))
+  readonly #frame = new Frame()
+  #region: GuestRegion | undefined
+  #base = 0
+  #sink: NetworkSink | undefined
+  #active = 0
+  /** The most bytes that a frame can come with, its header among them. */
+  #readBytes: number
+  #isUp: boolean
+  #isGone = false
+  #isClosed = false
+
+  /** Use `openTap`. */
+  constructor({ name, files, isUp, mtu }: TapParts) {
+    this.name = name
+    this.queuePairs = files.length
+    this.#queues = files.map((file) => ({ file, watch: undefined, isDeferred: false }))
+    this.#frameBytes = VIRTIO_NET_HDR_SIZE + FRAME_BYTES_BESIDE_MTU + Math.min(mtu, 65535)
+    this.#readBytes = this.#frameBytes
+    this.#isUp = isUp
+  }
+
+  /** Whether {@link close} has been called. */
+  get closed(): boolean {
+    return this.#isClosed
+  }
+
+  /** Whether frames pass: the interface is up, as far as is known. */
+  get linkUp(): boolean {
+    return this.#isUp && !this.#isClosed
+  }
+
+  /** What a device does. */
+  attach(sink: NetworkSink): void {
+    if (this.#sink !== undefined) {
+      throw new NetError('ERR_NET_OPTION', `tap ${this.name} has a device already: open a queue for each`)
+    }
+    this.#sink = sink
+    this.#setOffloads(0)
+    for (const [index, queue] of this.#queues.entries()) {
+      queue.watch = watch(queue.file.fd, EPOLLIN | EPOLLET, (events) => this.#ready(index, events))
+    }
+    if (!this.#isUp) this.#awaitUp()
+  }
+
+  configure(offloads: number, queuePairs: number): void {
+    if (this.#isClosed || this.#isGone) return
+    const wasIdle = this.#active === 0
+    this.#active = queuePairs
+    this.#setOffloads(offloads)
+    // Frames are steered to queues that are attached: the first always is.
+    for (let i = 1; i < this.#queues.length; i += 1) {
+      const request = new DataView(new ArrayBuffer(IFREQ_SIZE))
+      request.setUint16(IFREQ_FLAGS_OFFSET, i < queuePairs ? IFF_ATTACH_QUEUE : IFF_DETACH_QUEUE, true)
+      // Fails where it is so already.
+      ioctlRaw(this.#fd(i), TUNSETQUEUE, request)
+    }
+    if (wasIdle && queuePairs > 0) this.#dropStale()
+  }
+
+  transmit(frame: NetFrame, pair: number): NetOutcome {
+    if (!this.linkUp) return NET_DROPPED
+    this.#header.set(frame.header)
+    this.#gather(frame)
+    let result: number
+    do {
+      result = this.#vector.writeTo(this.#fd(pair), NO_POSITION)
+    } while (result === -EINTR)
+    if (result >= 0) return NET_DONE
+    // The kernel has looked at the frame and does not believe it: nothing that the host could do about.
+    if (result !== -EINVAL && result !== -EAGAIN) this.#failed(-result, 'written')
+    return NET_DROPPED
+  }
+
+  refill(pair: number): void {
+    this.#receive(pair)
+  }
+
+  /**
+   * Closes the tap: the guest's link goes down. A tap that was created by `openTap` is gone then. Idempotent.
+   */
+  close(): void {
+    if (this.#isClosed) return
+    this.#isClosed = true
+    for (const queue of this.#queues) {
+      queue.watch?.close()
+      queue.file.close()
+    }
+    this.#sink?.linkChanged(false)
+  }
+
+  [Symbol.dispose](): void {
+    this.close()
+  }
+
+  #fd(index: number): number {
+    return this.#queues[index]?.file.fd ?? -1
+  }
+
+  #setOffloads(offloads: number): void {
+    const canBeLong = (offloads & (NET_OFFLOAD_TSO4 | NET_OFFLOAD_TSO6)) !== 0
+    this.#readBytes = canBeLong ? VIRTIO_NET_HDR_SIZE + FRAME_BYTES_MAX : this.#frameBytes
+    const result = ioctlRaw(this.#fd(0), TUNSETOFFLOAD, offloads)
+    if (result < 0) this.#failed(-result, 'set up')
+  }
+
+  #ready(index: number, events: number): void {
+    if (!this.#isUp && (events & EPOLLOUT) !== 0) this.#cameUp()
+    // A queue that is detached is in error, too.
+    if (index < Math.max(this.#active, 1) && (events & (EPOLLIN | EPOLLERR)) !== 0) this.#receive(index)
+  }
+
+  /** Reads frames into the guest's buffers, as long as there are both, up to a batch. */
+  #receive(index: number): void {
+    const queue = this.#queues[index]
+    const receiver = this.#sink?.receivers[index]
+    if (queue === undefined || receiver === undefined || queue.isDeferred || this.#isClosed || this.#isGone)
+      return
+    let left = BATCH
+    while (left > 0 && receiver.reserve(this.#readBytes) > 0) {
+      const result = this.#readFrame(queue.file.fd, receiver)
+      if (result === -EINTR) continue
+      if (result < 0) {
+        if (result !== -EAGAIN) this.#failed(-result, 'read')
+        break
+      }
+      left -= 1
+    }
+    receiver.flush()
+    if (left > 0) return
+    queue.isDeferred = true
+    setImmediate(() => {
+      queue.isDeferred = false
+      this.#receive(index)
+    })
+  }
+
+  /** @returns the bytes of a frame, whatever became of it; or the negative errno */
+  #readFrame(fd: number, receiver: NetReceiver): number {
+    const vector = this.#vector
+    vector.clear()
+    let hasAddresses = true
+    for (let length = receiver.takePiece(); length > 0; length = receiver.takePiece()) {
+      const { pieceRegion } = receiver
+      hasAddresses &&= pieceRegion.hostAddress !== undefined
+      if (!hasAddresses || vector.count === IOV_MAX - 1) break
+      vector.push(this.#baseOf(pieceRegion) + receiver.pieceOffset, length)
+    }
+    if (!hasAddresses) return this.#readBounced(fd, receiver)
+    const room = vector.byteLength
+    // The kernel cuts what does not fit, and does not say so: a byte more shows it.
+    vector.push(this.#bounceAddress, 1)
+    const result = vector.readFrom(fd, NO_POSITION)
+    if (result > room) receiver.drop()
+    else if (result > 0) receiver.commit(result)
+    return result
+  }
+
+  #readBounced(fd: number, receiver: NetReceiver): number {
+    const vector = this.#vector
+    vector.clear()
+    vector.push(this.#bounceAddress, this.#bounce.length)
+    const result = vector.readFrom(fd, NO_POSITION)
+    if (result < 0) return result
+    const frame = this.#frame.setBytes(this.#bounce, VIRTIO_NET_HDR_SIZE, result - VIRTIO_NET_HDR_SIZE)
+    frame.header.set(this.#bounce.subarray(0, VIRTIO_NET_HDR_SIZE))
+    receiver.deliver(frame)
+    return result
+  }
+
+  /** The header, and the pieces of a frame. */
+  #gather(frame: NetFrame): void {
+    const vector = this.#vector
+    vector.clear()
+    vector.push(this.#headerAddress, VIRTIO_NET_HDR_SIZE)
+    for (let length = frame.takePiece(); length > 0; length = frame.takePiece()) {
+      const { pieceRegion } = frame
+      if (pieceRegion.hostAddress === undefined || vector.count === IOV_MAX) {
+        this.#gatherBounced(frame)
+        return
+      }
+      vector.push(this.#baseOf(pieceRegion) + frame.pieceOffset, length)
+    }
+  }
+
+  #gatherBounced(frame: NetFrame): void {
+    frame.rewind()
+    const length = frame.copyTo(this.#bounce)
+    this.#vector.clear()
+    this.#vector.push(this.#headerAddress, VIRTIO_NET_HDR_SIZE)
+    this.#vector.push(this.#bounceAddress, length)
+  }
+
+  /** Where a region lies: asked once for all pieces that are in the same one, since a bigint costs. */
+  #baseOf(region: GuestRegion): number {
+    if (region !== this.#region) {
+      this.#region = region
+      this.#base = Number(region.hostAddress)
+    }
+    return this.#base
+  }
+
+  /** Frames that came before there was a guest are nobody's any more. */
+  #dropStale(): void {
+    const vector = this.#vector
+    vector.clear()
+    vector.push(this.#bounceAddress, this.#bounce.length)
+    for (let i = 0; i < this.#active; i += 1) {
+      for (let left = STALE_MAX; left > 0 && vector.readFrom(this.#fd(i), NO_POSITION) >= 0; left -= 1) {
+        // Until there are none.
+      }
+    }
+  }
+
+  #failed(errno: number, what: string): void {
+    if (errno === EIO) this.#wentDown()
+    else if (errno === EBADFD) this.#wasDeleted()
+    else {
+      const cause = new SystemError('tap', errno)
+      const message = `tap ${this.name} cannot be ${what}: ${errnoName(errno)}`
+      this.#sink?.failure(new NetError('ERR_NET_TAP_IO', message, cause))
+    }
+  }
+
+  #wentDown(): void {
+    if (!this.#isUp) return
+    this.#sink?.failure(new NetError('ERR_NET_TAP_DOWN', `tap ${this.name} was taken down`))
+    this.#awaitUp()
+  }
+
+  /** The kernel tells those who wait to write when the interface comes up. */
+  #awaitUp(): void {
+    this.#isUp = false
+    this.#sink?.linkChanged(false)
+    this.#queues[0]?.watch?.modify(EPOLLIN | EPOLLOUT | EPOLLET)
+  }
+
+  #cameUp(): void {
+    this.#isUp = true
+    this.#queues[0]?.watch?.modify(EPOLLIN | EPOLLET)
+    this.#sink?.linkChanged(true)
+  }
+
+  #wasDeleted(): void {
+    if (this.#isGone) return
+    this.#isGone = true
+    this.#isUp = false
+    for (const queue of this.#queues) queue.watch?.close()
+    this.#sink?.failure(new NetError('ERR_NET_TAP_GONE', `tap ${this.name} was deleted`))
+    this.#sink?.linkChanged(false)
+  }
+}
