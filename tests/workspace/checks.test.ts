@@ -49,6 +49,7 @@ const LAYERS: Readonly<Record<string, readonly string[]>> = {
   ],
   '@vmm/vsock': [],
   '@vmm/block': ['@vmm/sys-util', '@vmm/devices', '@vmm/virtio-queue', '@vmm/vm-memory'],
+  '@vmm/shared-dir': ['@vmm/sys-util', '@vmm/devices', '@vmm/vm-memory'],
   '@vmm/net': ['@vmm/sys-util', '@vmm/devices', '@vmm/virtio-queue', '@vmm/vm-memory'],
 }
 

@@ -39,6 +39,11 @@ export class DirectoryList<N extends object = object, H extends object = object>
     return this.#bytes
   }
 
+  /** Bytes that are left: an entry takes 24, with a node 128 more, and its name, made up to a multiple of 8. */
+  get room(): number {
+    return this.#left
+  }
+
   /** Whether an entry whose name has this many bytes can be added: ask before you look at what it is. */
   fits(nameLength: number): boolean {
     return this.#sizeOf(nameLength) <= this.#left && this.#request.isCurrent

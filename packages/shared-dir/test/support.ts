@@ -1,0 +1,75 @@
+/** A guest's FUSE driver over a real directory, in mapped memory. */
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { FuseClient, FuseError } from '@vmm/devices/testing'
+import { Fs, type FsOptions } from '@vmm/devices/virtio'
+import { MappedMemory } from '@vmm/vm-memory/mmap'
+import { afterEach, expect } from 'vitest'
+import { SharedDirectory, type SharedDirectoryOptions } from '../src/index.ts'
+
+export const MEMORY_BYTES = 0x80_0000
+export const ROOT = 1
+
+export { FS_ERRNO as ERRNO } from '@vmm/devices/virtio'
+
+const owners: { close(): void }[] = []
+
+afterEach(() => {
+  for (let owner = owners.pop(); owner !== undefined; owner = owners.pop()) owner.close()
+})
+
+/** Closes it after the test, last first. */
+export function own<T extends { close(): void }>(owner: T): T {
+  owners.push(owner)
+  return owner
+}
+
+/** A directory that is gone after the test. */
+export function temporaryDirectory(): string {
+  const path = mkdtempSync(join(tmpdir(), 'shared-dir-'))
+  own({ close: () => rmSync(path, { recursive: true, force: true }) })
+  return path
+}
+
+/** A share and the guest that has mounted it. */
+export interface Mounted {
+  /** Of the directory, on the host. */
+  readonly path: string
+  readonly share: SharedDirectory
+  readonly device: Fs
+  readonly client: FuseClient
+}
+
+/** Shares a directory, by default a new one, and mounts it. */
+export async function mount(
+  options: SharedDirectoryOptions & {
+    readonly path?: string
+    readonly limits?: Pick<FsOptions, 'maxNodes' | 'maxHandles'>
+  } = {},
+): Promise<Mounted> {
+  const { path = temporaryDirectory(), limits, ...rest } = options
+  const share = own(new SharedDirectory(path, rest))
+  const device = new Fs({ tag: 'share', fileSystem: share, ...limits })
+  const memory = own(MappedMemory.anonymous([{ start: 0, size: MEMORY_BYTES }]))
+  const client = new FuseClient(device, memory.memory)
+  own({ close: () => client.transport.reset() })
+  await client.init()
+  return { path, share, device, client }
+}
+
+/** How many descriptors of this process are open. */
+export function countFds(): number {
+  return readdirSync('/proc/self/fd').length
+}
+
+/** What a request is refused with. */
+export async function refusal(request: Promise<unknown>): Promise<number> {
+  try {
+    await request
+  } catch (error) {
+    expect(error).toBeInstanceOf(FuseError)
+    return -(error as FuseError).errno
+  }
+  throw new Error('it was not refused')
+}
