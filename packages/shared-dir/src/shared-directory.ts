@@ -3,40 +3,32 @@
  * the kernel has cached takes it a microsecond or two, where a thread of a pool, which has vCPUs that wait in it as well, would
  * take ten times that. What a medium has to be waited for holds up the event loop.
  */
-import { statSync } from 'node:fs'
 import type { FileSystem } from '@vmm/devices/virtio'
 import { FS_ERRNO } from '@vmm/devices/virtio'
 import {
   chmodFd,
-  closeFd,
-  errnoName,
   FileSystemStatus,
   linkFd,
   makeDirectoryAt,
   makeNodeAt,
   makeSymlinkAt,
-  openBeneath,
-  openDescriptorNames,
-  openPath,
   readLinkFd,
   renameAt,
-  reopenFd,
   setTimesFd,
   unlinkAt,
 } from '@vmm/sys-util'
-import { SharedDirectoryError } from './error.ts'
 import type { Handle } from './handles.ts'
 import * as linux from './linux.ts'
 import type { Node } from './node.ts'
 import { OpenDirectories } from './open-directories.ts'
 import { OpenFiles, type Request } from './open-files.ts'
+import { openRoot } from './open-root.ts'
 import { type SharedDirectoryOptions, sharedDirectorySettings } from './options.ts'
 import { Ownership } from './ownership.ts'
 import { Tree } from './tree.ts'
 
 const { EINVAL, EOPNOTSUPP, EPERM } = FS_ERRNO
 const LINK_BYTES = 4096
-const HERE: Uint8Array = Buffer.from('.\0')
 
 /**
  * A directory of the host. Give it to one `Fs`, and close it after that one's transport.
@@ -311,54 +303,4 @@ export class SharedDirectory implements FileSystem<Node, Handle>, Disposable {
       modifiedNow ? 'now' : hasModified ? { seconds: modified, nanoseconds: modifiedNs } : undefined,
     )
   }
-}
-
-/** The symbolic errno of an error of the system. */
-function reasonOf(error: unknown): string {
-  return String((error as { code?: unknown }).code ?? error)
-}
-
-/** @returns an O_PATH descriptor of a directory that can be read */
-function openRoot(path: string): number {
-  let fd: number
-  try {
-    openDescriptorNames()
-  } catch (cause) {
-    const what = `cannot be shared without /proc: ${reasonOf(cause)}`
-    throw new SharedDirectoryError('ERR_SHARED_DIR_HOST', path, what, { cause })
-  }
-  try {
-    // Before it is opened as well, for a message that is to the point.
-    if (!statSync(path).isDirectory())
-      throw new SharedDirectoryError('ERR_SHARED_DIR_TYPE', path, 'is no directory')
-    fd = openPath(path, linux.O_PATH | linux.O_DIRECTORY | linux.O_CLOEXEC)
-  } catch (cause) {
-    if (cause instanceof SharedDirectoryError) throw cause
-    const reason = reasonOf(cause)
-    if (reason === 'ENOENT' || reason === 'ENOTDIR') {
-      throw new SharedDirectoryError('ERR_SHARED_DIR_MISSING', path, 'does not exist', { cause })
-    }
-    throw new SharedDirectoryError('ERR_SHARED_DIR_OPEN', path, `cannot be opened: ${reason}`, { cause })
-  }
-  const refused = probe(path, fd)
-  if (refused === undefined) return fd
-  closeFd(fd)
-  throw refused
-}
-
-/** Whether it can be read, by the calls that keep a guest inside. */
-function probe(path: string, fd: number): SharedDirectoryError | undefined {
-  const here = openBeneath(fd, HERE, linux.O_PATH)
-  if (here < 0) {
-    const what = `cannot be shared on this host: openat2 fails with ${errnoName(-here)}`
-    return new SharedDirectoryError('ERR_SHARED_DIR_HOST', path, what)
-  }
-  closeFd(here)
-  const readable = reopenFd(fd, linux.O_RDONLY | linux.O_DIRECTORY)
-  if (readable < 0) {
-    const what = `cannot be read: ${errnoName(-readable)}`
-    return new SharedDirectoryError('ERR_SHARED_DIR_OPEN', path, what)
-  }
-  closeFd(readable)
-  return undefined
 }
