@@ -24,13 +24,18 @@ export class Rates {
     this.#tickRate = tickRate
   }
 
-  /** Adds what a guest printed. @param {readonly string[]} lines */
+  /**
+   * Adds what a guest printed, less the first time of each job: a VMM that has just started is not what is measured.
+   * @param {readonly string[]} lines
+   */
   add(lines) {
+    const begun = new Set()
     for (const line of lines) {
       const [, job, requests, ticks] = /^bench: (\S+) requests (\d+) ticks (\d+)/.exec(line) ?? []
       if (job === undefined) continue
       const rate = (Number(requests) / Number(ticks)) * this.#tickRate
-      this.#samples.set(job, [...this.of(job), rate])
+      if (begun.has(job)) this.#samples.set(job, [...this.of(job), rate])
+      begun.add(job)
     }
   }
 
