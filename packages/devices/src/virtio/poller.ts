@@ -170,10 +170,10 @@ export class QueuePoller {
       const found = member.look()
       owed -= 1
       if (found === LOOK_OVER) {
-        this.#remove(member)
+        members.splice(this.#next, 1)
         continue
       }
-      this.#next += 1
+      let stays = true
       if (found === LOOK_SERVED) {
         now = this.#clock.now()
         vainSince = now
@@ -181,10 +181,12 @@ export class QueuePoller {
         member.served(now)
       } else {
         if (looks % LOOKS_PER_CLOCK === 0 || owed === 0) now = this.#clock.now()
-        if (now >= member.deadline) {
-          this.#remove(member)
-          member.rearm()
-        }
+        stays = now < member.deadline
+      }
+      if (stays) this.#next += 1
+      else {
+        members.splice(this.#next, 1)
+        member.rearm()
       }
       if (now >= end && (owed <= 0 || now - start > SLICE_MAX)) break
     }
@@ -194,12 +196,6 @@ export class QueuePoller {
   /** All drivers are to notify again. */
   #end(): void {
     for (let count = this.#members.length; count > 0; count -= 1) this.#members.shift()?.rearm()
-  }
-
-  #remove(member: Pollable): void {
-    const index = this.#members.indexOf(member)
-    this.#members.splice(index, 1)
-    if (index < this.#next) this.#next -= 1
   }
 
   #refill(now: number): number {

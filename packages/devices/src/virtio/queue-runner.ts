@@ -133,11 +133,12 @@ export class QueueRunner implements Pollable {
   /** @internal */
   look(): number {
     const queue = this.#transport.queue(this.index)
-    if (queue === undefined || !this.#transport.running || this.#deferred || this.#isBusy) {
+    if (queue === undefined || !this.#transport.running || this.#deferred) {
       this.#isPolled = false
       return LOOK_OVER
     }
     this.#running = true
+    this.#again = false
     try {
       this.#handler.beginTurn?.()
       const left = this.#take(queue, this.#batch)
