@@ -351,6 +351,27 @@ describe('the end of a connection', () => {
   })
 })
 
+describe('a virtio-vsock that is closed', () => {
+  it('resets its connections, makes no more, and leaves guest memory alone', async () => {
+    const raw = new RawGuest()
+    const stream = await raw.dial(5)
+    const pending = codeOf(raw.vsock.connect(22))
+    await settle()
+    stream.write(TEXT)
+    raw.vsock.close()
+    raw.vsock[Symbol.dispose]()
+    const memory = raw.guest.memory.bytes.slice()
+    const ends = [closed(stream), pending, codeOf(raw.vsock.connect(22))]
+    raw.guest.transport.notify(0)
+    raw.guest.transport.notify(1)
+    expect(await Promise.all(ends)).toEqual(['ECONNRESET', 'ECONNRESET', 'ECONNREFUSED'])
+    stream.write(TEXT)
+    await settle()
+    expect(Buffer.compare(raw.guest.memory.bytes, memory)).toBe(0)
+    expect(raw.vsock.connections).toBe(0)
+  })
+})
+
 describe('an exception of the code that uses a stream', () => {
   it("is nobody else's", async () => {
     const { vsock, guest } = setUp()

@@ -66,7 +66,7 @@ export interface VsockState {
  * const stream = await vsock.connect(22) // what the guest listens on
  * ```
  */
-export class Vsock implements VirtioDevice {
+export class Vsock implements VirtioDevice, Disposable {
   readonly type: number = VIRTIO_ID_VSOCK
   readonly featuresLow = 0
   readonly featuresHigh = 0
@@ -88,6 +88,7 @@ export class Vsock implements VirtioDevice {
   #isTelling = false
   /** The guest is not listened to while answers to it find no room. */
   #isBlocked = false
+  #isClosed = false
   #batchBytes = 0
   #resetEventDue = false
   #transport: VirtioTransport | undefined
@@ -173,7 +174,7 @@ export class Vsock implements VirtioDevice {
     checkTimeout(timeout)
     signal?.throwIfAborted()
     const name = { guestPort: port }
-    if (this.#transport?.running !== true) {
+    if (this.#transport?.running !== true || this.#isClosed) {
       throw connectionError('ECONNREFUSED', name, 'the guest has no driver for the device yet')
     }
     if (this.#held >= this.#settings.maxConnections) {
@@ -204,6 +205,19 @@ export class Vsock implements VirtioDevice {
     }
   }
 
+  /**
+   * Ends all connections, and touches guest memory no more: before that goes, since streams may outlive the VM. Who uses them
+   * hears of it soon after. Idempotent.
+   */
+  close(): void {
+    this.#dropConnections()
+    this.#isClosed = true
+  }
+
+  [Symbol.dispose](): void {
+    this.close()
+  }
+
   attach(transport: VirtioTransport): void {
     this.#transport = attachOnce(this.#transport, transport, 'virtio-vsock')
     const { VIRTIO_VSOCK_QUEUE_RX, VIRTIO_VSOCK_QUEUE_TX, VIRTIO_VSOCK_QUEUE_EVENT } = spec
@@ -231,6 +245,7 @@ export class Vsock implements VirtioDevice {
   }
 
   notify(queue: number): void {
+    if (this.#isClosed) return
     if (queue === spec.VIRTIO_VSOCK_QUEUE_TX) this.#tx?.run()
     else if (queue === spec.VIRTIO_VSOCK_QUEUE_RX) this.#transmit()
     else if (this.#resetEventDue) this.#event?.run()
@@ -239,9 +254,7 @@ export class Vsock implements VirtioDevice {
   /** All connections are gone. Who listens goes on. */
   reset(): void {
     this.#resetEventDue = false
-    this.#isBlocked = false
-    for (const connection of this.#ports.all()) connection.abandon()
-    this.#outbox.clear()
+    this.#dropConnections()
   }
 
   state(): VsockState {
@@ -368,7 +381,14 @@ export class Vsock implements VirtioDevice {
     return spec.VIRTIO_VSOCK_EVENT_SIZE
   }
 
+  #dropConnections(): void {
+    for (const connection of this.#ports.all()) connection.abandon()
+    this.#outbox.clear()
+    this.#isBlocked = false
+  }
+
   #transmit(): void {
+    if (this.#isClosed) return
     if (!this.#outbox.isEmpty) this.#rx?.run()
     if (!this.#isBlocked || !this.#outbox.hasRoom) return
     this.#isBlocked = false
