@@ -331,7 +331,8 @@ describe.each([
       device.complete()
       expect(loop.poller.size).toBe(isPolled ? 1 : 0)
     }
-    expect(send()).toBe(false)
+    // An event index that was given cannot be taken back (2.7.10): one more notification comes.
+    expect(send()).toBe(ring === 'split' && eventIndex)
     loop.settle()
     expect(device.inFlight.length).toBe(1)
   })
