@@ -1,0 +1,85 @@
+/**
+ * A bare-metal guest that attacks all of its devices, on real KVM: guest/hostile. Short here; `npm run test:hostile` goes on with
+ * one seed after the other, and VMM_HOSTILE_SEED=N begins at the one that failed.
+ */
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { buildBareGuest } from '../../guest/bare/build.mjs'
+import { runVmmWithReport } from '../support/example-vmm.ts'
+import { describeWithKvm } from '../support/kvm.ts'
+
+const ATTACK = join(import.meta.dirname, '../../guest/hostile/attack.c')
+const MINUTES = Number(process.env['VMM_HOSTILE_MINUTES'] ?? 0)
+const FIRST_SEED = Number(process.env['VMM_HOSTILE_SEED'] ?? Date.now() % 1_000_000)
+const STEPS = MINUTES > 0 ? 400 : 100
+/** What a VMM may say of all that: a guest must not fill its host's log. */
+const LINES_MAX = 20
+const DISK_BYTES = 2 ** 20
+const DISK_FILL = 0x5a
+/** For a host that is busy: a guest that hangs ends, and fails. */
+const TIMEOUT_SECONDS = 240
+
+let folder: string
+let kernel: string
+const file = (name: string) => join(folder, name)
+
+/** Everything in a folder, by name. */
+function contents(path: string): Record<string, string> {
+  return Object.fromEntries(
+    readdirSync(path).map((name) => [name, readFileSync(join(path, name)).toString('latin1')]),
+  )
+}
+
+/** All devices that example-vmm has. */
+function devices(): string[] {
+  return [
+    ...['--disk', `path=${file('attacked.img')}`],
+    ...['--disk', `path=${file('beside/read-only.img')},readonly=on,id=read-only`],
+    '--rng',
+  ]
+}
+
+async function attack(seed: number, cpus: number): Promise<void> {
+  const before = contents(file('beside'))
+  const { status, signal, stdout, stderr, report } = await runVmmWithReport([
+    ...['run', '--kernel', kernel, '--entry', 'pvh', '--memory', '64', '--cpus', String(cpus)],
+    ...['--timeout', String(TIMEOUT_SECONDS), ...devices()],
+    ...['--cmdline', `attack.seed=${seed} attack.steps=${STEPS}`],
+  ])
+  const what = `seed ${seed}, ${cpus} CPUs: ${stdout} ${stderr}`
+  expect(stdout, what).toMatch(/^attack: done, devices \d+\r?\n$/)
+  expect([status, signal, report.reason], what).toEqual([0, null, 'the guest ended the VM with 0'])
+  expect(stderr.split('\n').length, what).toBeLessThanOrEqual(LINES_MAX)
+  // What was not attacked is as it was, and what was is as large.
+  expect(contents(file('beside')), what).toEqual(before)
+  expect(readFileSync(file('attacked.img')).length, what).toBe(DISK_BYTES)
+}
+
+describeWithKvm('a guest that attacks its devices', () => {
+  beforeAll(async () => {
+    kernel = await buildBareGuest(ATTACK)
+    folder = mkdtempSync(join(tmpdir(), 'vmm-hostile-'))
+    mkdirSync(file('beside'))
+    for (const name of ['attacked.img', 'beside/read-only.img', 'beside/neighbour.img']) {
+      writeFileSync(file(name), new Uint8Array(DISK_BYTES).fill(DISK_FILL))
+    }
+  })
+  afterAll(() => rmSync(folder, { recursive: true }))
+
+  for (const cpus of [1, 2]) {
+    test(`does no harm to its host with ${cpus} CPUs (seed ${FIRST_SEED})`, () => attack(FIRST_SEED, cpus))
+  }
+
+  if (MINUTES > 0) {
+    test(`does no harm to its host for ${MINUTES} minutes (first seed ${FIRST_SEED})`, {
+      timeout: (MINUTES + 10) * 60_000,
+    }, async () => {
+      const end = Date.now() + MINUTES * 60_000
+      let seed = FIRST_SEED
+      for (; Date.now() < end; seed += 1) await attack(seed, 1 + (seed % 2))
+      process.stdout.write(`attacked with the seeds ${FIRST_SEED} to ${seed - 1}\n`)
+    })
+  }
+})
