@@ -1,7 +1,7 @@
 /**
  * Linux in this process, by @vmm/microvm: for tests whose devices are JavaScript. Its shell takes commands.
  */
-import { PassThrough, Writable } from 'node:stream'
+import { type Duplex, PassThrough, Writable } from 'node:stream'
 import { connectInput } from '@vmm/devices'
 import { type AttachDevice, MicroVm, type MicroVmEnd } from '@vmm/microvm'
 import { commandLine } from '../../guest/cmdline.mjs'
@@ -14,6 +14,12 @@ export interface LinuxVmOptions {
   readonly devices: readonly AttachDevice[]
   /** Default `busybox.cpio`. */
   readonly initrd?: 'busybox.cpio' | 'programs.cpio' | undefined
+  /** In MiB; default 64. */
+  readonly memory?: number | undefined
+  /** More words for the kernel's command line. */
+  readonly words?: readonly string[] | undefined
+  /** Where the shell is; default the serial port. */
+  readonly terminal?: Duplex | undefined
 }
 
 /** A VM that runs. */
@@ -27,7 +33,7 @@ export class LinuxVm {
   readonly #watchers = new Set<() => void>()
   #output = ''
 
-  /** Boots a guest with 64 MiB and one vCPU. */
+  /** Boots a guest with one vCPU. */
   static async start(options: LinuxVmOptions): Promise<LinuxVm> {
     const warnings: string[] = []
     let take: (text: string) => void = () => {}
@@ -37,26 +43,29 @@ export class LinuxVm {
         done()
       },
     })
+    const { terminal, words = [], memory = 64 } = options
+    terminal?.pipe(output)
     const vm = await MicroVm.create({
       kernel: guestFile('vmlinux'),
       initrd: guestFile(options.initrd ?? 'busybox.cpio'),
-      cmdline: commandLine(),
-      memory: 64 * MIB,
+      cmdline: commandLine(...words),
+      memory: memory * MIB,
       devices: options.devices,
-      output,
+      output: terminal === undefined ? output : undefined,
       events: { warning: (message) => warnings.push(message) },
     })
-    const linux = new LinuxVm(vm, warnings)
+    const linux = new LinuxVm(vm, warnings, terminal)
     take = (text) => linux.#take(text)
     return linux
   }
 
-  private constructor(vm: MicroVm, warnings: string[]) {
+  private constructor(vm: MicroVm, warnings: string[], terminal: Duplex | undefined) {
     this.vm = vm
     this.warnings = warnings
-    const input = connectInput(this.#input, vm.serial)
+    const input = terminal === undefined ? connectInput(this.#input, vm.serial) : undefined
+    if (terminal !== undefined) this.#input.pipe(terminal)
     this.ended = vm.run().then((end) => {
-      input.close()
+      input?.close()
       vm.close()
       return end
     })
