@@ -3,7 +3,14 @@
  */
 import { type Duplex, PassThrough, Writable } from 'node:stream'
 import { connectInput } from '@vmm/devices'
-import { type AttachDevice, MicroVm, type MicroVmEnd } from '@vmm/microvm'
+import {
+  type AttachDevice,
+  MicroVm,
+  type MicroVmEnd,
+  type MicroVmState,
+  type RestoreOptions,
+} from '@vmm/microvm'
+import type { MappedMemory } from '@vmm/vm-memory/mmap'
 import { commandLine } from '../../guest/cmdline.mjs'
 import { guestFile } from './example-vmm.ts'
 
@@ -14,6 +21,8 @@ export interface LinuxVmOptions {
   readonly devices: readonly AttachDevice[]
   /** Default `busybox.cpio`. */
   readonly initrd?: 'busybox.cpio' | 'programs.cpio' | undefined
+  /** Default 1. */
+  readonly cpus?: number | undefined
   /** In MiB; default 64. */
   readonly memory?: number | undefined
   /** More words for the kernel's command line. */
@@ -33,8 +42,35 @@ export class LinuxVm {
   readonly #watchers = new Set<() => void>()
   #output = ''
 
-  /** Boots a guest with one vCPU. */
-  static async start(options: LinuxVmOptions): Promise<LinuxVm> {
+  /** Boots a guest. */
+  static start(options: LinuxVmOptions): Promise<LinuxVm> {
+    const { terminal, words = [], memory = 64 } = options
+    return LinuxVm.#run(terminal, (host) =>
+      MicroVm.create({
+        kernel: guestFile('vmlinux'),
+        initrd: guestFile(options.initrd ?? 'busybox.cpio'),
+        cmdline: commandLine(...words),
+        memory: memory * MIB,
+        cpus: options.cpus,
+        devices: options.devices,
+        ...host,
+      }),
+    )
+  }
+
+  /** Goes on with a guest that was saved. */
+  static restore(
+    state: MicroVmState,
+    memory: MappedMemory,
+    devices: readonly AttachDevice[] = [],
+  ): Promise<LinuxVm> {
+    return LinuxVm.#run(undefined, (host) => MicroVm.restore(state, memory, { devices, ...host }))
+  }
+
+  static async #run(
+    terminal: Duplex | undefined,
+    make: (host: Pick<RestoreOptions, 'output' | 'events'>) => Promise<MicroVm>,
+  ): Promise<LinuxVm> {
     const warnings: string[] = []
     let take: (text: string) => void = () => {}
     const output = new Writable({
@@ -43,14 +79,8 @@ export class LinuxVm {
         done()
       },
     })
-    const { terminal, words = [], memory = 64 } = options
     terminal?.pipe(output)
-    const vm = await MicroVm.create({
-      kernel: guestFile('vmlinux'),
-      initrd: guestFile(options.initrd ?? 'busybox.cpio'),
-      cmdline: commandLine(...words),
-      memory: memory * MIB,
-      devices: options.devices,
+    const vm = await make({
       output: terminal === undefined ? output : undefined,
       events: { warning: (message) => warnings.push(message) },
     })

@@ -16,7 +16,7 @@ export interface DeviceHost {
   readonly virtio: VirtioBus
   /** Takes what is to be closed when the VM is: last taken, first closed. */
   own<T extends { close(): void }>(owner: T): T
-  /** Takes what is to be waited for when the vCPUs have stopped, before anything is closed. */
+  /** Takes what is to be waited for when the guest has ended, before anything is closed: output that is on its way. */
   beforeClose(settle: () => Promise<void>): void
   /** Reports, in a sentence, what the guest sees as an error of the device: `MicroVmEvents.warning`. */
   warn(message: string): void

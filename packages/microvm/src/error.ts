@@ -6,8 +6,17 @@
  * - `ERR_MICROVM_CPUS`: more vCPUs than this host's KVM allows, or none
  * - `ERR_MICROVM_MEMORY`: more memory than the host has, less than any kernel needs, or no whole pages
  * - `ERR_MICROVM_IMAGE`: a kernel or an initrd cannot be booted; `cause` has the loader's reason
+ * - `ERR_MICROVM_NOT_RUNNING`: the VM does not run, or not any more
+ * - `ERR_MICROVM_NOT_PAUSED`: the VM has to be paused for that
+ * - `ERR_MICROVM_STATE`: a saved state is none that such a VM can have on this host
  */
-export type MicroVmErrorCode = 'ERR_MICROVM_CPUS' | 'ERR_MICROVM_IMAGE' | 'ERR_MICROVM_MEMORY'
+export type MicroVmErrorCode =
+  | 'ERR_MICROVM_CPUS'
+  | 'ERR_MICROVM_IMAGE'
+  | 'ERR_MICROVM_MEMORY'
+  | 'ERR_MICROVM_NOT_PAUSED'
+  | 'ERR_MICROVM_NOT_RUNNING'
+  | 'ERR_MICROVM_STATE'
 
 /** Something that was asked for is impossible. The message is one sentence. */
 export class MicroVmError extends Error {

@@ -14,10 +14,24 @@ export {
   MEMORY_MIN,
   type MicroVmEvents,
   type MicroVmOptions,
+  type RestoreOptions,
 } from './options.ts'
+
+// A VM that was saved
+
+export type { KvmVmState } from './state/kvm-state.ts'
+export {
+  type LegacyState,
+  type MemoryRangeState,
+  type MicroVmState,
+  STATE_VERSION,
+  stateFromJson,
+  stateToJson,
+} from './state/microvm-state.ts'
+export type { VcpuState } from './state/vcpu-state.ts'
 
 // The parts, for those who wire a VM themselves
 
 export { type CpuidOptions, vcpuCpuid } from './cpuid.ts'
-export { GuestVcpu, type VcpuConfig } from './vcpu.ts'
+export { GuestVcpu, type SavedVcpuConfig, type VcpuConfig } from './vcpu.ts'
 export { VirtioBus, type VirtioHost } from './virtio-bus.ts'

@@ -9,21 +9,25 @@ import {
   CMOS_BASE,
   CMOS_PORTS,
   CmosRtc,
+  type CmosRtcOptions,
   COM1_BASE,
   COM1_IRQ,
   EXIT_PORT,
   EXIT_PORT_SIZE,
   ExitPort,
   I8042,
+  type I8042Options,
   type Interrupt,
   KEYBOARD_IRQ,
   RTC_IRQ,
   SERIAL_SIZE,
   Serial,
+  type SerialOptions,
 } from '@vmm/devices'
 import { MMIO_GAP_END } from '@vmm/linux-loader'
 import type { GuestMemory } from '@vmm/vm-memory'
 import type { MicroVmEnd } from './end.ts'
+import type { LegacyState } from './state/microvm-state.ts'
 
 /** What the devices are part of. */
 export interface LegacyHost {
@@ -37,21 +41,38 @@ export interface LegacyHost {
   bootMarker(): void
 }
 
-/** Puts them on the bus. */
-export function attachLegacyDevices(host: LegacyHost): Serial {
+/** What can be saved of them. */
+export interface LegacyDevices {
+  readonly serial: Serial
+  state(): LegacyState
+}
+
+/**
+ * Puts them on the bus.
+ * @param saved what they were, where the VM is restored; checked as input from a stranger
+ * @throws DevicesError ERR_DEVICE_STATE
+ */
+export function attachLegacyDevices(host: LegacyHost, saved?: LegacyState): LegacyDevices {
   const { pio, memory, output } = host
-  const serial = new Serial({
+  const serialOptions: SerialOptions = {
     interrupt: host.interrupt(COM1_IRQ),
     flowControl: 'rts',
-    ...(output === undefined ? {} : { output: boundedOutput(output) }),
-  })
-  const above4GiB = Math.max(0, memory.lastAddress + 1 - MMIO_GAP_END)
-  const below4GiB = memory.regions[0]?.size ?? 0
-  const rtc = host.own(new CmosRtc({ interrupt: host.interrupt(RTC_IRQ), memory: { below4GiB, above4GiB } }))
-  const i8042 = new I8042({
+    output: output === undefined ? undefined : boundedOutput(output),
+  }
+  const serial = saved ? Serial.fromState(saved.serial, serialOptions) : new Serial(serialOptions)
+  const rtcOptions: CmosRtcOptions = {
+    interrupt: host.interrupt(RTC_IRQ),
+    memory: {
+      below4GiB: memory.regions[0]?.size ?? 0,
+      above4GiB: Math.max(0, memory.lastAddress + 1 - MMIO_GAP_END),
+    },
+  }
+  const rtc = host.own(saved ? CmosRtc.fromState(saved.rtc, rtcOptions) : new CmosRtc(rtcOptions))
+  const i8042Options: I8042Options = {
     keyboardInterrupt: host.interrupt(KEYBOARD_IRQ),
     onReset: () => host.stop({ kind: 'reset', reason: 'the guest reset the machine' }),
-  })
+  }
+  const i8042 = saved ? I8042.fromState(saved.i8042, i8042Options) : new I8042(i8042Options)
   const exit = new ExitPort((value) =>
     host.stop({ kind: 'exit', reason: `the guest ended the VM with ${value}` }),
   )
@@ -63,5 +84,8 @@ export function attachLegacyDevices(host: LegacyHost): Serial {
     { name: 'exit', base: EXIT_PORT, size: EXIT_PORT_SIZE, device: exit },
     { name: 'boot timer', base: BOOT_TIMER_PORT, size: BOOT_TIMER_SIZE, device: bootTimer },
   )
-  return serial
+  return {
+    serial,
+    state: () => ({ serial: serial.state(), i8042: i8042.state(), rtc: rtc.state() }),
+  }
 }

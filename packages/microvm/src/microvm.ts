@@ -1,6 +1,6 @@
 /**
- * The microVM: what it is made of, in the order of its making, and how it ends. Each part comes from a package; here is
- * the wiring alone.
+ * The microVM: what it is made of, in the order of its making, and how it runs, pauses and ends. Each part comes from a
+ * package; here is the wiring alone.
  */
 import { randomBytes } from 'node:crypto'
 import { type Bus, createMmioBus, createPioBus, type Interrupt, type Serial } from '@vmm/devices'
@@ -11,17 +11,23 @@ import { EventFd } from '@vmm/sys-util'
 import type { GuestMemory } from '@vmm/vm-memory'
 import { MappedMemory } from '@vmm/vm-memory/mmap'
 import { Cleanup } from './cleanup.ts'
-import type { DeviceHost } from './device.ts'
+import type { AttachDevice, DeviceHost } from './device.ts'
 import type { MicroVmEnd } from './end.ts'
+import { MicroVmError } from './error.ts'
 import { loadImages } from './images.ts'
-import { attachLegacyDevices } from './legacy-devices.ts'
+import { attachLegacyDevices, type LegacyDevices } from './legacy-devices.ts'
 import {
   checkAgainstHost,
   type MicroVmEvents,
   type MicroVmOptions,
   type MicroVmSettings,
+  type RestoreOptions,
   withDefaults,
 } from './options.ts'
+import { PauseGate } from './pause.ts'
+import { elapsedSince, restoreClock, restoreKvmVm, saveKvmVm } from './state/kvm-state.ts'
+import type { MicroVmState } from './state/microvm-state.ts'
+import { saveVcpu } from './state/vcpu-state.ts'
 import { GuestVcpu } from './vcpu.ts'
 import { runVcpu } from './vcpu-loop.ts'
 import { VirtioBus } from './virtio-bus.ts'
@@ -29,9 +35,20 @@ import { VirtioBus } from './virtio-bus.ts'
 /** Three pages that Intel's KVM needs for real mode, below the BIOS: where QEMU has them. */
 const TSS_ADDRESS = 0xfffb_d000
 const IDENTITY_MAP_ADDRESS = 0xfffb_c000
+/** Nanoseconds and kHz to ticks. */
+const NS_KHZ_PER_TICK = 1_000_000n
+
+/** What a VM is built upon. */
+interface Foundation {
+  readonly kvm: Kvm
+  readonly ram: MappedMemory
+  readonly cleanup: Cleanup
+  readonly options: Pick<RestoreOptions, 'output' | 'events'>
+  readonly saved: MicroVmState | undefined
+}
 
 /**
- * A VM with its kernel loaded, to be run once.
+ * A VM with its kernel loaded, or as it was saved: to be run once.
  *
  * @example
  * ```ts
@@ -48,15 +65,20 @@ export class MicroVm {
   readonly pio: Bus = createPioBus()
   /** Memory-mapped I/O: devices can be added until the VM runs. */
   readonly mmio: Bus = createMmioBus()
-  readonly #ram: MappedMemory
-  readonly #cleanup: Cleanup
+  readonly #kvm: Kvm
   readonly #vm: Vm
+  readonly #cleanup: Cleanup
+  readonly #ram: MappedMemory
   readonly #events: MicroVmEvents
+  readonly #legacy: LegacyDevices
   readonly #virtio: VirtioBus
   readonly #end: Promise<MicroVmEnd>
   #resolveEnd: (end: MicroVmEnd) => void = () => {}
-  #settle: (() => Promise<void>)[] = []
   #vcpus: readonly GuestVcpu[] = []
+  /** While the VM runs. */
+  #gate: PauseGate | undefined
+  #paused: Promise<void> | undefined
+  readonly #settle: (() => Promise<void>)[] = []
   #ended = false
 
   /**
@@ -71,21 +93,50 @@ export class MicroVm {
       const kvm = cleanup.add(Kvm.open({ path: settings.kvm }))
       checkAgainstHost(settings, kvm)
       const ram = cleanup.add(MappedMemory.anonymous(ramRegions(settings.memory)))
-      const machine = new MicroVm(cleanup.add(kvm.createVm()), ram, cleanup, settings)
-      await machine.#boot(settings, kvm)
-      return machine
+      const vm = new MicroVm({ kvm, ram, cleanup, options: settings, saved: undefined })
+      await vm.#boot(settings)
+      return vm
     } catch (error) {
       cleanup.close()
       throw error
     }
   }
 
-  private constructor(vm: Vm, ram: MappedMemory, cleanup: Cleanup, settings: MicroVmSettings) {
+  /**
+   * Makes a VM as it was saved by {@link state}, with guest memory as it was then. It goes on where it was when it is run.
+   * @param memory closed with the VM, and when this fails
+   * @param options the devices are those of the saved VM, in the same order; their host sides may be others
+   * @throws MicroVmError ERR_MICROVM_STATE, DevicesError ERR_DEVICE_STATE for a state that does not fit, KvmError and
+   *   SystemError for what the host lacks, and what the devices throw
+   */
+  static async restore(
+    state: MicroVmState,
+    memory: MappedMemory,
+    options: RestoreOptions = {},
+  ): Promise<MicroVm> {
+    const cleanup = new Cleanup()
+    try {
+      cleanup.add(memory)
+      checkRanges(memory.memory, state)
+      const kvm = cleanup.add(Kvm.open({ path: options.kvm ?? '/dev/kvm' }))
+      const vm = new MicroVm({ kvm, ram: memory, cleanup, options, saved: state })
+      await vm.#attach(options.devices ?? [])
+      vm.#restoreVcpus(state)
+      return vm
+    } catch (error) {
+      cleanup.close()
+      throw error
+    }
+  }
+
+  private constructor({ kvm, ram, cleanup, options, saved }: Foundation) {
     const { memory } = ram
+    const vm = cleanup.add(kvm.createVm())
+    this.#kvm = kvm
     this.#vm = vm
-    this.#ram = ram
     this.#cleanup = cleanup
-    this.#events = settings.events
+    this.#events = options.events ?? {}
+    this.#ram = ram
     this.memory = memory
     this.#end = new Promise((resolve) => {
       this.#resolveEnd = resolve
@@ -94,26 +145,28 @@ export class MicroVm {
     vm.setIdentityMapAddress(IDENTITY_MAP_ADDRESS)
     vm.createIrqchip()
     vm.createPit2(KVM_PIT_SPEAKER_DUMMY)
+    // Before the devices: those that had an interrupt pending make it again.
+    if (saved !== undefined) restoreKvmVm(vm, saved.kvm)
     for (const [slot, region] of memory.regions.entries()) {
       const { start, size, hostAddress = 0n } = region
       vm.setUserMemoryRegion({ slot, guestAddress: start, size, hostAddress })
     }
-    this.serial = attachLegacyDevices({
-      pio: this.pio,
-      memory,
-      output: settings.output,
-      own: (owner) => cleanup.add(owner),
-      interrupt: (irq) => this.#interrupt(irq),
-      stop: (end) => this.#stop(end),
-      bootMarker: () => this.#events.bootMarker?.(),
-    })
-    this.#virtio = new VirtioBus({
-      vm,
-      memory,
-      mmio: this.mmio,
-      events: cleanup.add(new EventManager()),
-      own: (owner) => cleanup.add(owner),
-    })
+    const own = <T extends { close(): void }>(owner: T): T => cleanup.add(owner)
+    this.#legacy = attachLegacyDevices(
+      {
+        pio: this.pio,
+        memory,
+        output: options.output,
+        own,
+        interrupt: (irq) => this.#interrupt(irq),
+        stop: (end) => this.#stop(end),
+        bootMarker: () => this.#events.bootMarker?.(),
+      },
+      saved?.legacy,
+    )
+    this.serial = this.#legacy.serial
+    const events = cleanup.add(new EventManager())
+    this.#virtio = new VirtioBus({ vm, memory, mmio: this.mmio, events, own }, saved?.virtio)
   }
 
   /** An ISA interrupt line: an eventfd that KVM turns into an edge. */
@@ -123,20 +176,24 @@ export class MicroVm {
     return { trigger: () => eventFd.write() }
   }
 
-  async #boot(settings: MicroVmSettings, kvm: Kvm): Promise<void> {
+  async #attach(devices: readonly AttachDevice[]): Promise<void> {
+    const host: DeviceHost = {
+      memory: this.memory,
+      virtio: this.#virtio,
+      own: (owner) => this.#cleanup.add(owner),
+      discard: (address, size) => this.#ram.discard(address, size),
+      beforeClose: (settle) => this.#settle.push(settle),
+      warn: (message) => this.#events.warning?.(message),
+    }
+    for (const attach of devices) await attach(host)
+  }
+
+  async #boot(settings: MicroVmSettings): Promise<void> {
     const { memory } = this
     const { cpus } = settings
     const { kernel, initrd } = await loadImages(memory, settings)
     const cmdline = Cmdline.from(settings.cmdline)
-    const host: DeviceHost = {
-      memory,
-      discard: (address, size) => this.#ram.discard(address, size),
-      virtio: this.#virtio,
-      own: (owner) => this.#cleanup.add(owner),
-      beforeClose: (settle) => this.#settle.push(settle),
-      warn: (message) => this.#events.warning?.(message),
-    }
-    for (const attach of settings.devices) await attach(host)
+    await this.#attach(settings.devices)
     this.#virtio.announce(cmdline)
     const bootState = configureBoot(memory, {
       kernel,
@@ -146,17 +203,29 @@ export class MicroVm {
       interrupts: this.#virtio.interrupts,
       rngSeed: randomBytes(64),
     })
-    const cpuid = kvm.supportedCpuid()
-    this.#vcpus = Array.from({ length: cpus }, (_, index) => {
+    const cpuid = this.#kvm.supportedCpuid()
+    this.#vcpus = Array.from({ length: cpus }, (_, index) =>
       // The others wait for INIT and SIPI, as KVM makes them.
-      return new GuestVcpu(this.#vm, {
+      GuestVcpu.boot(this.#vm, {
         index,
         cpus,
         cpuid,
         bootState: index === 0 ? bootState : undefined,
         memory,
-      })
-    })
+      }),
+    )
+  }
+
+  #restoreVcpus(state: MicroVmState): void {
+    const { kvm, vcpus, virtio } = state
+    this.#virtio.checkComplete(virtio.length)
+    const elapsed = elapsedSince(kvm)
+    const tscTicks = (elapsed * BigInt(kvm.tscKhz)) / NS_KHZ_PER_TICK
+    const { memory } = this
+    this.#vcpus = vcpus.map((vcpu, index) =>
+      GuestVcpu.restore(this.#vm, { index, state: vcpu, tscTicks, memory }),
+    )
+    restoreClock(this.#vm, kvm, elapsed)
   }
 
   /** Ends the VM from outside; what ended it before counts. Returns at once: {@link run} settles when it is over. */
@@ -170,24 +239,80 @@ export class MicroVm {
    * @returns what ended it; what fails on the host's side is an end too, of the kind `failed`
    */
   async run(): Promise<MicroVmEnd> {
+    const gate = new PauseGate(this.#vcpus.length)
+    this.#gate = gate
     const context = {
       pio: this.pio,
       mmio: this.mmio,
       events: this.#events,
+      gate,
       hasEnded: () => this.#ended,
       stop: (end: MicroVmEnd) => this.#stop(end),
     }
+    this.#virtio.resume()
     const loops = this.#vcpus.map((vcpu) =>
-      runVcpu(vcpu, context).catch((error: Error) =>
-        this.#stop({ kind: 'failed', reason: error.message, cause: error }),
-      ),
+      runVcpu(vcpu, context)
+        .catch((error: Error) => this.#stop({ kind: 'failed', reason: error.message, cause: error }))
+        .finally(() => gate.leave()),
     )
     const end = await this.#end
-    await Promise.all(this.#vcpus.map((vcpu) => vcpu.kvm.kick()))
+    gate.open()
+    await this.#kick()
     await Promise.all(loops)
+    await this.#virtio.pause()
     await Promise.all(this.#settle.map((settle) => settle()))
     this.serial.flush()
     return end
+  }
+
+  /**
+   * Has all vCPUs come out of the guest, and all devices end what is under way: nothing changes guest memory or a device any
+   * more. Idempotent.
+   * @returns settles when that is so
+   * @throws MicroVmError ERR_MICROVM_NOT_RUNNING before {@link run}, and where the VM ends or has ended
+   */
+  pause(): Promise<void> {
+    this.#paused ??= this.#pause()
+    return this.#paused
+  }
+
+  async #pause(): Promise<void> {
+    const gate = this.#gate
+    if (gate === undefined || this.#ended) throw notRunning()
+    const arrived = gate.shut()
+    await this.#kick()
+    await arrived
+    if (this.#ended) throw notRunning()
+    await this.#virtio.pause()
+    this.serial.flush()
+  }
+
+  /** Goes on after {@link pause}. Idempotent. */
+  resume(): void {
+    if (this.#paused === undefined) return
+    this.#paused = undefined
+    if (this.#ended) return
+    this.#virtio.resume()
+    this.#gate?.open()
+  }
+
+  /**
+   * All of the VM but its memory, which is to be saved at the same time. Plain data.
+   * @throws MicroVmError ERR_MICROVM_NOT_PAUSED
+   */
+  async state(): Promise<MicroVmState> {
+    if (this.#paused === undefined) {
+      throw new MicroVmError('ERR_MICROVM_NOT_PAUSED', 'a VM is saved while it is paused: call pause first')
+    }
+    await this.#paused
+    const msrs = this.#kvm.msrIndexList()
+    return {
+      memory: this.memory.regions.map(({ start, size }) => ({ start, size })),
+      vcpus: this.#vcpus.map((vcpu) => saveVcpu(vcpu.kvm, msrs)),
+      kvm: saveKvmVm(this.#vm, this.#vcpus[0]?.kvm.getTscKhz() ?? 0),
+      legacy: this.#legacy.state(),
+      virtio: this.#virtio.state(),
+    }
   }
 
   /** Frees everything. Idempotent; not while {@link run} is under way. */
@@ -199,8 +324,26 @@ export class MicroVm {
     this.close()
   }
 
+  async #kick(): Promise<void> {
+    await Promise.all(this.#vcpus.map((vcpu) => vcpu.kvm.kick()))
+  }
+
   #stop(end: MicroVmEnd): void {
     this.#ended = true
     this.#resolveEnd(end)
+  }
+}
+
+function notRunning(): MicroVmError {
+  return new MicroVmError('ERR_MICROVM_NOT_RUNNING', 'the VM does not run')
+}
+
+function checkRanges(memory: GuestMemory, state: MicroVmState): void {
+  const { regions } = memory
+  const fits =
+    regions.length === state.memory.length &&
+    regions.every(({ start, size }, i) => state.memory[i]?.start === start && state.memory[i]?.size === size)
+  if (!fits) {
+    throw new MicroVmError('ERR_MICROVM_STATE', 'guest memory is not where the saved VM had it')
   }
 }

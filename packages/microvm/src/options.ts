@@ -32,8 +32,19 @@ export interface MicroVmEvents {
   warning?(message: string): void
 }
 
+/** What a VM has on the host. */
+export interface RestoreOptions {
+  /** Path of the KVM device; default `/dev/kvm`. */
+  readonly kvm?: string | undefined
+  /** What is there besides a PC's legacy devices; in the order in which the guest finds them. */
+  readonly devices?: readonly AttachDevice[] | undefined
+  /** Takes what the guest writes to its first serial port, up to 1 MiB ahead of the reader; default: nobody does. */
+  readonly output?: BufferingStream | undefined
+  readonly events?: MicroVmEvents | undefined
+}
+
 /** What a VM is made of. */
-export interface MicroVmOptions {
+export interface MicroVmOptions extends RestoreOptions {
   /** Path of the kernel image: ELF or bzImage. */
   readonly kernel: string
   /** Default `auto`. */
@@ -46,13 +57,6 @@ export interface MicroVmOptions {
   readonly memory?: number | undefined
   /** Number of vCPUs; default 1. */
   readonly cpus?: number | undefined
-  /** Path of the KVM device; default `/dev/kvm`. */
-  readonly kvm?: string | undefined
-  /** What is there besides a PC's legacy devices; in the order in which the guest finds them. */
-  readonly devices?: readonly AttachDevice[] | undefined
-  /** Takes what the guest writes to its first serial port, up to 1 MiB ahead of the reader; default: nobody does. */
-  readonly output?: BufferingStream | undefined
-  readonly events?: MicroVmEvents | undefined
 }
 
 /** Without a command line: a console, and a guest that ends instead of hanging. */

@@ -11,6 +11,7 @@ import {
 } from '@vmm/kvm-ioctls'
 import type { MicroVmEnd } from './end.ts'
 import type { MicroVmEvents } from './options.ts'
+import type { PauseGate } from './pause.ts'
 import { type GuestVcpu, hex } from './vcpu.ts'
 
 /** What a vCPU's loop needs of its machine. */
@@ -18,6 +19,8 @@ export interface VcpuHost {
   readonly pio: Bus
   readonly mmio: Bus
   readonly events: MicroVmEvents
+  /** Where vCPUs are held while the VM is paused. */
+  readonly gate: PauseGate
   /** Whether the VM has begun to end. */
   hasEnded(): boolean
   /** Ends the VM; the first call decides. */
@@ -27,10 +30,27 @@ export interface VcpuHost {
 /** Runs a vCPU until the VM ends. */
 export async function runVcpu(vcpu: GuestVcpu, host: VcpuHost): Promise<void> {
   while (!host.hasEnded()) {
-    const exit = await vcpu.kvm.run()
-    host.events.exit?.(exit.reason)
-    handleExit(exit, vcpu, host)
+    if (host.gate.isShut && finishExit(vcpu, host)) await host.gate.wait()
+    else takeExit(await vcpu.kvm.run(), vcpu, host)
   }
+}
+
+/**
+ * Does to the guest what is left of its last exit, so that its state is whole.
+ * @returns false where the VM has ended of it
+ */
+function finishExit(vcpu: GuestVcpu, host: VcpuHost): boolean {
+  for (;;) {
+    const exit = vcpu.kvm.completeExit()
+    if (exit.reason === 'interrupted') return true
+    takeExit(exit, vcpu, host)
+    if (host.hasEnded()) return false
+  }
+}
+
+function takeExit(exit: VcpuExit, vcpu: GuestVcpu, host: VcpuHost): void {
+  host.events.exit?.(exit.reason)
+  handleExit(exit, vcpu, host)
 }
 
 function handleExit(exit: VcpuExit, vcpu: GuestVcpu, host: VcpuHost): void {

@@ -14,8 +14,9 @@ import {
 import { KvmCpuContext } from './cpu-context.ts'
 import { vcpuCpuid } from './cpuid.ts'
 import { isInterpretingKvm } from './interpreting.ts'
+import { restoreVcpu, type VcpuState } from './state/vcpu-state.ts'
 
-/** What a vCPU is made from. */
+/** What a vCPU is made from that boots. */
 export interface VcpuConfig {
   /** 0 for the boot CPU; the APIC id. */
   readonly index: number
@@ -24,6 +25,16 @@ export interface VcpuConfig {
   readonly cpuid: readonly CpuidEntry[]
   /** Where the boot CPU begins; the others wait for INIT and SIPI. */
   readonly bootState: BootState | undefined
+  readonly memory: GuestMemory
+}
+
+/** What a vCPU is made from that was saved. */
+export interface SavedVcpuConfig {
+  /** As it was. */
+  readonly index: number
+  readonly state: VcpuState
+  /** How far the TSC has come meanwhile. */
+  readonly tscTicks: bigint
   readonly memory: GuestMemory
 }
 
@@ -39,19 +50,33 @@ export class GuestVcpu {
   readonly #index: number
   readonly #completer: InstructionCompleter
 
-  constructor(vm: Vm, config: VcpuConfig) {
-    const { index, cpus, bootState } = config
-    const cpuid = vcpuCpuid(config.cpuid, { index, cpus, interpreted: isInterpretingKvm() })
+  private constructor(kvm: Vcpu, index: number, cpuid: readonly CpuidEntry[], memory: GuestMemory) {
+    this.kvm = kvm
     this.#index = index
-    this.kvm = vm.createVcpu(index)
-    this.kvm.setCpuid2(cpuid)
+    this.#completer = new InstructionCompleter(new KvmCpuContext(kvm, memory), featuresFromCpuid(cpuid))
+  }
+
+  /** A vCPU before its first instruction. */
+  static boot(vm: Vm, { index, cpus, cpuid, bootState, memory }: VcpuConfig): GuestVcpu {
+    const shown = vcpuCpuid(cpuid, { index, cpus, interpreted: isInterpretingKvm() })
+    const kvm = vm.createVcpu(index)
+    kvm.setCpuid2(shown)
     if (bootState !== undefined) {
-      this.kvm.setRegs(bootState.regs)
-      this.kvm.setSregs({ ...this.kvm.getSregs(), ...bootState.sregs })
-      this.kvm.setMsrs(bootState.msrs.map(({ index, value }) => ({ index, data: value })))
+      kvm.setRegs(bootState.regs)
+      kvm.setSregs({ ...kvm.getSregs(), ...bootState.sregs })
+      kvm.setMsrs(bootState.msrs.map(({ index, value }) => ({ index, data: value })))
     }
-    const context = new KvmCpuContext(this.kvm, config.memory)
-    this.#completer = new InstructionCompleter(context, featuresFromCpuid(cpuid))
+    return new GuestVcpu(kvm, index, shown, memory)
+  }
+
+  /**
+   * A vCPU as it was saved.
+   * @throws MicroVmError ERR_MICROVM_STATE, KvmError, SystemError for what this host's KVM does not take
+   */
+  static restore(vm: Vm, { index, state, tscTicks, memory }: SavedVcpuConfig): GuestVcpu {
+    const kvm = vm.createVcpu(index)
+    restoreVcpu(kvm, state, tscTicks)
+    return new GuestVcpu(kvm, index, state.cpuid, memory)
   }
 
   /** Does what KVM could not: the instruction is done, or its exception raised, when the vCPU runs on. */

@@ -8,6 +8,8 @@ import {
   type MmioSlot,
   MmioSlots,
   MmioTransport,
+  type MmioTransportOptions,
+  type MmioTransportState,
   VIRTIO_MMIO_SIZE,
   type VirtioDevice,
   type VirtioEvents,
@@ -17,6 +19,7 @@ import { KVM_CAP_READONLY_MEM, KVM_MEM_READONLY, type Vm } from '@vmm/kvm-ioctls
 import type { Cmdline } from '@vmm/linux-loader'
 import { EventFd, Mapping } from '@vmm/sys-util'
 import type { GuestMemory } from '@vmm/vm-memory'
+import { MicroVmError } from './error.ts'
 
 /** Interrupts of a PC's ISA bus. */
 const ISA_IRQS = 16
@@ -36,10 +39,15 @@ export class VirtioBus {
   readonly #host: VirtioHost
   readonly #slots = new MmioSlots()
   readonly #places: MmioSlot[] = []
+  readonly #transports: MmioTransport[] = []
+  /** Of a VM that is restored: what its devices were, in order. */
+  readonly #saved: readonly MmioTransportState[] | undefined
   readonly #pagesAreMapped: boolean
 
-  constructor(host: VirtioHost) {
+  /** @param saved what {@link state} gave, for the devices that are about to be attached again */
+  constructor(host: VirtioHost, saved?: readonly MmioTransportState[]) {
     this.#host = host
+    this.#saved = saved
     this.#pagesAreMapped = host.vm.checkExtension(KVM_CAP_READONLY_MEM) > 0
   }
 
@@ -51,6 +59,7 @@ export class VirtioBus {
   /**
    * Puts a device on the bus, before the guest runs.
    * @param events gets to know what goes wrong with it
+   * @throws DevicesError ERR_DEVICE_STATE where another device was saved in this place
    */
   attach(device: VirtioDevice, events?: VirtioEvents): void {
     const { vm, memory, mmio, own } = this.#host
@@ -58,7 +67,7 @@ export class VirtioBus {
     const interrupt = own(new EventFd())
     vm.registerIrqfd(interrupt.fd, place.gsi)
     const page = own(new Mapping({ size: VIRTIO_MMIO_SIZE }))
-    const transport = new MmioTransport({
+    const transport = this.#transport({
       device,
       memory,
       events,
@@ -76,6 +85,43 @@ export class VirtioBus {
     // Nobody listens: see MmioTransport.ackDoorbell.
     if (transport.ackDoorbell !== undefined) this.#doorbell(place, transport.ackDoorbell)
     this.#places.push(place)
+    this.#transports.push(transport)
+    // Before the register page and guest memory go.
+    own(transport)
+  }
+
+  /** Takes no more requests, and settles when those under way have ended. While no vCPU runs. */
+  async pause(): Promise<void> {
+    await Promise.all(this.#transports.map((transport) => transport.pause()))
+  }
+
+  /** Goes on after {@link pause}, or after the VM was restored. */
+  resume(): void {
+    for (const transport of this.#transports) transport.resume()
+  }
+
+  /** The devices with their registers and queues, in order. While they are paused. */
+  state(): MmioTransportState[] {
+    return this.#transports.map((transport) => transport.state())
+  }
+
+  /** @throws MicroVmError ERR_MICROVM_STATE where fewer devices are there than were saved */
+  checkComplete(saved: number): void {
+    if (this.#transports.length === saved) return
+    throw new MicroVmError(
+      'ERR_MICROVM_STATE',
+      `the VM was saved with ${saved} virtio devices: there are ${this.#transports.length} now`,
+    )
+  }
+
+  #transport(options: MmioTransportOptions): MmioTransport {
+    if (this.#saved === undefined) return new MmioTransport(options)
+    const state = this.#saved[this.#transports.length]
+    if (state !== undefined) return MmioTransport.fromState(state, options)
+    throw new MicroVmError(
+      'ERR_MICROVM_STATE',
+      `the VM was saved with ${this.#saved.length} virtio devices: there are more now`,
+    )
   }
 
   /** Tells the guest of the devices, on its command line. */

@@ -39,11 +39,9 @@ export function parseDisk(text: string, before: readonly DiskOption[] = []): rea
 export function diskDevice({ path, readOnly, id, rateLimit }: DiskOption): AttachDevice {
   return (host) => {
     const disk = host.own(openDisk(path, { readOnly }))
-    const blk = new Blk({ disk, id, rateLimit })
-    host.virtio.attach(blk, {
+    host.virtio.attach(new Blk({ disk, id, rateLimit }), {
       // The guest sees an I/O error; its host gets to know why.
       hostFailure: (error) => host.warn((error as Error).message),
     })
-    host.beforeClose(() => blk.idle())
   }
 }

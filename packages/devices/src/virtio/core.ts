@@ -347,9 +347,7 @@ export class VirtioCore implements VirtioTransport {
         driverFeatures: [this.#driverLow, this.#driverHigh],
         undefinedFeatures: this.#wantsMore,
         // A device that waits for its reset does nothing with its queues: they need no position.
-        queues: this.#registers.map((registers, i) =>
-          registers.state(isInUse ? this.#queues[i] : undefined),
-        ),
+        queues: this.#registers.map((registers, i) => registers.state(isInUse ? this.#queues[i] : undefined)),
         sizeRefused: [...this.#sizeRefused],
         device: this.device.state?.() ?? null,
       }

@@ -226,7 +226,19 @@ export class MmioTransport implements BusDevice, Disposable {
     return transport
   }
 
-  /** Goes on after {@link fromState}, when the rest of the VM is there: makes pending interrupts, looks at the queues. */
+  /**
+   * Takes no more chains until {@link resume}, and settles when what was under way has ended: its device changes neither guest
+   * memory nor its own state any more. To be called while no vCPU runs. Idempotent.
+   */
+  async pause(): Promise<void> {
+    this.#core.pause()
+    await this.#core.device.idle?.()
+  }
+
+  /**
+   * Goes on after {@link pause}; or after {@link fromState}, when the rest of the VM is there: makes pending interrupts. Looks at
+   * the queues. Idempotent.
+   */
   resume(): void {
     this.#interrupt.resume()
     this.#core.resume()
