@@ -1,7 +1,7 @@
 /**
  * Wrong input to example-vmm: one clear sentence, the right exit status, no stack trace.
  */
-import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir, totalmem } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -92,6 +92,18 @@ for (const [name, disk, sentence] of [
 }
 test('two disks of one id', () =>
   expectComplaint(run('good', '--disk', 'path=x,id=a', '--disk', 'path=y,id=a'), USAGE, /--disk.*a twice/))
+for (const [name, vsock, sentence] of [
+  ['without a path', 'cid=3', /--vsock.*uds=PATH/],
+  ['without a CID', 'uds=x', /--vsock.*cid=N/],
+  ["with the host's CID", 'cid=2,uds=x', /--vsock.*from 3 to 4294967294 for cid, got 2/],
+  ['with a CID that is no number', 'cid=x,uds=x', /--vsock.*cid, got x/],
+  ["with nobody's CID", 'cid=4294967295,uds=x', /--vsock.*cid, got 4294967295/],
+  ['with an unknown option', 'cid=3,uds=x,port=1', /--vsock.*got port/],
+] as const) {
+  test(`a vsock ${name}`, () => expectComplaint(run('good', '--vsock', vsock), USAGE, sentence))
+}
+test('two vsocks', () =>
+  expectComplaint(run('good', '--vsock', 'cid=3,uds=x', '--vsock', 'cid=4,uds=y'), USAGE, /one --vsock/))
 test('help is no error', async () => {
   const result = await runVmm(['run', '--help'])
   expect(result.status).toBe(0)
@@ -124,6 +136,24 @@ describeWithKvm('on KVM', () => {
     test(`a disk that ${name}`, () =>
       expectComplaint(run('good', '--disk', `path=${file(path)}`), USAGE, sentence))
   }
+  for (const [name, path, sentence] of [
+    ['is a file', 'text', /vsock socket .*text .*something else/],
+    ['is a folder', 'folder', /vsock socket .*folder .*something else/],
+    ['is too long', 'x'.repeat(108), /vsock socket .*x has a name of \d+ bytes, 1 to 107/],
+    ['is in no directory', 'nowhere/v.sock', /vsock socket .*v\.sock is in no directory/],
+  ] as const) {
+    test(`a vsock whose path ${name}`, () =>
+      expectComplaint(run('good', '--vsock', `cid=3,uds=${file(path)}`), USAGE, sentence))
+  }
+  test('a vsock whose path another VM has', async () => {
+    const path = file('v.sock')
+    const first = startVmm([...run('good'), '--vsock', `cid=3,uds=${path}`])
+    while (!existsSync(path)) await sleep(20)
+    await expectComplaint(run('good', '--vsock', `cid=4,uds=${path}`), USAGE, /vsock socket .* is in use/)
+    first.child.kill('SIGTERM')
+    expect((await first.result).status).toBe(143)
+    expect(existsSync(path)).toBe(false)
+  })
   test('a disk that another VM has', async () => {
     writeFileSync(file('disk'), Buffer.alloc(4096))
     const first = startVmm([...run('good'), '--disk', `path=${file('disk')}`])

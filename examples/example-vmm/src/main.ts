@@ -10,7 +10,9 @@ import { LoaderError } from '@vmm/linux-loader'
 import { type AttachDevice, MicroVm, MicroVmError } from '@vmm/microvm'
 import { SystemError } from '@vmm/sys-util'
 import { MemoryError } from '@vmm/vm-memory'
+import { VsockError } from '@vmm/vsock'
 import { diskDevice } from './devices/disk.ts'
+import { vsockDevice } from './devices/vsock.ts'
 import { type RunEnd, runEnd, STATUS_HOST_FAILURE, STATUS_OK, STATUS_TIMEOUT, STATUS_USAGE } from './end.ts'
 import { MIB, parseArguments, type RunOptions, UsageError } from './options.ts'
 import { ReportBuilder, writeReport } from './report.ts'
@@ -35,9 +37,10 @@ function endFromOutside(stop: Stop, timeout: number | undefined): void {
 }
 
 /** The devices that were asked for, in the order in which the guest finds them. */
-function devices({ disk, rng }: RunOptions): AttachDevice[] {
+function devices({ disk, rng, vsock }: RunOptions): AttachDevice[] {
   const asked = disk.map(diskDevice)
   if (rng) asked.push((host) => host.virtio.attach(new Rng()))
+  if (vsock !== undefined) asked.push(vsockDevice(vsock))
   return asked
 }
 
@@ -100,7 +103,8 @@ function isExpected(error: unknown): error is Error {
     error instanceof LoaderError ||
     error instanceof MemoryError ||
     error instanceof MicroVmError ||
-    error instanceof SystemError
+    error instanceof SystemError ||
+    error instanceof VsockError
   )
 }
 
@@ -110,7 +114,8 @@ function isUsage(error: unknown): boolean {
     error instanceof BlockError ||
     error instanceof LoaderError ||
     error instanceof MicroVmError ||
-    error instanceof UsageError
+    error instanceof UsageError ||
+    error instanceof VsockError
   )
 }
 

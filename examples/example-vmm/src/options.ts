@@ -4,6 +4,7 @@
 import { DEFAULT_CMDLINE, type KernelEntry, MEMORY_MIN } from '@vmm/microvm'
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander'
 import { type DiskOption, parseDisk } from './devices/disk.ts'
+import { parseVsock, type VsockOption } from './devices/vsock.ts'
 
 /** What the user asked is impossible: exit status 2. */
 export class UsageError extends Error {
@@ -33,6 +34,8 @@ export interface RunOptions {
   readonly disk: readonly DiskOption[]
   /** Whether the guest gets an entropy device. */
   readonly rng: boolean
+  /** Sockets between guest and host; none without. */
+  readonly vsock?: VsockOption
   /** Path of the KVM device. */
   readonly kvm: string
   /** Ends the VM after so many seconds. */
@@ -89,6 +92,7 @@ export function parseArguments(args: readonly string[]): RunOptions | undefined 
       [],
     )
     .option('--rng', 'give the guest random numbers by virtio-rng', false)
+    .option('--vsock <cid=N,uds=PATH>', 'connect sockets of guest and host, by a Unix socket', parseVsock)
     .option('--kvm <path>', "the host's KVM device", '/dev/kvm')
     .option('--timeout <seconds>', 'end the VM after so long, with exit status 4', seconds)
     .option('--report <path>', 'write times, exits and memory as JSON')
