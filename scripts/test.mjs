@@ -7,7 +7,11 @@ import { main, root, runInTerminal, setUp } from './setup.mjs'
 import { installTools } from './tools.mjs'
 
 /** Programs that tests call, and the Debian packages that have them. */
-const TOOLS = { '/usr/sbin/mke2fs': 'e2fsprogs', '/usr/bin/script': 'bsdutils' }
+const TOOLS = {
+  '/usr/sbin/mke2fs': 'e2fsprogs',
+  '/usr/bin/script': 'bsdutils',
+  '/sbin/ip': 'iproute2',
+}
 
 /** What was skipped, and why: that stands in brackets in the title of the test, or of what it is part of. */
 function skipped(report) {

@@ -126,7 +126,10 @@ function refusal(errno: string, name: string, queues: number, isThere: boolean):
   switch (errno) {
     case 'EPERM':
       return isThere
-        ? new NetError('ERR_NET_TAP_PERMISSION', `tap ${name} is not yours: it has another owner, or none`)
+        ? new NetError(
+            'ERR_NET_TAP_PERMISSION',
+            `tap ${name} is not yours: it belongs to another user or group`,
+          )
         : new NetError('ERR_NET_TAP_PERMISSION', `tap ${name} cannot be created: that takes CAP_NET_ADMIN`)
     case 'EBUSY':
       return new NetError('ERR_NET_TAP_BUSY', `tap ${name} is in use: another VM or program has it open`)

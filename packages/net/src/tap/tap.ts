@@ -201,9 +201,10 @@ export class Tap implements Network, Disposable {
   }
 
   #ready(index: number, events: number): void {
-    if (!this.#isUp && (events & EPOLLOUT) !== 0) this.#cameUp()
-    // A queue that is detached is in error, too.
-    if (index < Math.max(this.#active, 1) && (events & (EPOLLIN | EPOLLERR)) !== 0) this.#receive(index)
+    // Others are in error, too, while they are detached.
+    if (index === 0 && (events & EPOLLERR) !== 0) this.#wasDeleted()
+    else if (!this.#isUp && (events & EPOLLOUT) !== 0) this.#cameUp()
+    else if (index < this.#active && (events & EPOLLIN) !== 0) this.#receive(index)
   }
 
   /** Reads frames into the guest's buffers, as long as there are both, up to a batch. */
