@@ -25,10 +25,12 @@ import { jobWords, Rates, rateRow } from './support/rates.mjs'
 
 const PROGRAM = fileURLToPath(new URL('../guest/bare/programs/blk-bench.c', import.meta.url))
 const CACHE = fileURLToPath(new URL('../.cache/', import.meta.url))
-const ROUNDS = 5
+const ROUNDS = 3
 const SECONDS_PER_JOB = 0.05
 /** How often a guest does each job, the first time uncounted: many short times give a steadier median than a long one. */
 const REPEATS = 6
+/** So many of both kinds that all code is compiled. */
+const WARM_UP = ['randread,4096,32,20000', 'randwrite,4096,32,10000']
 const MIB = 2 ** 20
 const BLOCK = 4096
 const DISK_MIB = 64
@@ -73,7 +75,7 @@ function readWhole(file) {
 /** The rows of a mode. */
 async function measure(mode, { kernel, file, rounds }) {
   const tickRate = ticksPerSecond()
-  const cmdline = jobWords(JOBS, { ticks: tickRate * SECONDS_PER_JOB, repeats: REPEATS })
+  const cmdline = jobWords(JOBS, { ticks: tickRate * SECONDS_PER_JOB, repeats: REPEATS, warmUp: WARM_UP })
   const own = new Rates(tickRate)
   const peers = Object.fromEntries(mode.engines.map((engine) => [`QEMU, ${engine}`, new Rates(tickRate)]))
   for (let round = 0; round < rounds; round++) {

@@ -19,10 +19,12 @@ const PROGRAM = fileURLToPath(new URL('../guest/bare/programs/net-bench.c', impo
 const TOOLS = { '/sbin/ip': 'iproute2', '/sbin/tc': 'iproute2' }
 /** The argument of the process that is in the namespace. */
 const INSIDE = 'inside'
-const ROUNDS = 5
+const ROUNDS = 3
 const SECONDS_PER_JOB = 0.05
 /** How often a guest does each job, the first time uncounted: many short times give a steadier median than a long one. */
 const REPEATS = 6
+/** So many that all code is compiled. */
+const WARM_UP = ['ping,98,32,20000']
 
 /** What the guest is asked to do: its words, and how the table has them. A request is a frame, or an echo and its reply. */
 const JOBS = [
@@ -92,7 +94,7 @@ const qemuArgs = [
 async function measure(rounds) {
   const kernel = await buildBareGuest(PROGRAM)
   const tickRate = ticksPerSecond()
-  const cmdline = jobWords(JOBS, { ticks: tickRate * SECONDS_PER_JOB, repeats: REPEATS })
+  const cmdline = jobWords(JOBS, { ticks: tickRate * SECONDS_PER_JOB, repeats: REPEATS, warmUp: WARM_UP })
   const own = new Rates(tickRate)
   const peer = new Rates(tickRate)
   for (let round = 0; round < rounds; round++) {

@@ -6,11 +6,13 @@ export const median = (values) => values.toSorted((a, b) => a - b)[values.length
 /**
  * The words of the command line that ask for jobs.
  * @param {readonly { job: string }[]} jobs
- * @param {{ ticks: number, repeats: number }} options how long each is measured; how often all of them are done
+ * @param {{ ticks: number, repeats: number, warmUp: readonly string[] }} options how long each is measured; how often all of
+ *   them are done; what is done before
  */
-export function jobWords(jobs, { ticks, repeats }) {
-  const words = jobs.map(({ job }) => `job=${job}`)
-  return [`ticks=${Math.round(ticks)}`, ...Array.from({ length: repeats }, () => words).flat()].join(' ')
+export function jobWords(jobs, { ticks, repeats, warmUp }) {
+  const once = jobs.map(({ job }) => job)
+  const words = [...warmUp, ...Array.from({ length: repeats }, () => once).flat()]
+  return [`ticks=${Math.round(ticks)}`, ...words.map((word) => `job=${word}`)].join(' ')
 }
 
 /** Requests a second by the job, of all rounds and repeats. */
