@@ -12,15 +12,8 @@ export type { VirtioCounters, VirtioEvents } from './events.ts'
 export type { QueueFeatureOptions } from './features.ts'
 export { type Polling, type PollOptions, QueuePoller, type QueuePollerOptions } from './poller.ts'
 export { BUSY, type ChainHandler, IN_FLIGHT, LATER, QueueRunner } from './queue-runner.ts'
-export {
-  RateLane,
-  type RateLimit,
-  RateLimiter,
-  type RateLimiterOptions,
-  type RateLimiterState,
-  type TokenBucketState,
-  type TokenRate,
-} from './rate-limiter.ts'
+export type { RateLimit, RateLimiterState, TokenBucketState, TokenRate } from './rate-limit.ts'
+export { RateLane, RateLimiter, type RateLimiterOptions } from './rate-limiter.ts'
 export {
   featureBit,
   VIRTIO_CONFIG_S_ACKNOWLEDGE,

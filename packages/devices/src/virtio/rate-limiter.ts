@@ -4,40 +4,16 @@
  * A request that must wait stays where it is, in the ring or in its stream, and is asked for again when the tokens are
  * there: nothing is dropped, and nothing is kept for it here but its place in the row.
  */
-import { DevicesError } from '../error.ts'
 import type { Clock, PendingCall, Timers } from '../host.ts'
 import { MONOTONIC_CLOCK, NODE_TIMERS } from '../host.ts'
 import { StateChecker } from '../state.ts'
+import type { RateLimit, RateLimiterState, TokenBucketState } from './rate-limit.ts'
+import { checkBucket, rateSettings } from './rate-limit.ts'
 import type { TokenBucketSettings } from './token-bucket.ts'
 import { TokenBucket } from './token-bucket.ts'
 
-/** The burst by default: what comes in a tenth of a second, as in QEMU. A hundred times what Node's timers are late. */
-const DEFAULT_BURST_SECONDS = 0.1
-/** No rate and no burst is larger: sums of them are still exact. */
-const AMOUNT_MAX = 2 ** 50
 /** The longest delay that `Timers` take. */
 const DELAY_MAX_MS = 86_400_000
-
-/** How much of one thing may pass. Firecracker's `size` is `burst`, and its `refill_time` is `burst / perSecond`. */
-export interface TokenRate {
-  /** In the long run, a second: 0.001 to 2^50. */
-  readonly perSecond: number
-  /**
-   * At once, after a pause: 1 to 2^50; default a tenth of `perSecond`, and 1 at least. Timers are milliseconds late: a burst
-   * below a hundredth of `perSecond` passes less than that in the long run.
-   */
-  readonly burst?: number | undefined
-  /** Once, before anything else counts: 0 to 2^50; default 0. For a guest that boots. */
-  readonly oneTimeBurst?: number | undefined
-}
-
-/** What may pass. Without either there is no limit. */
-export interface RateLimit {
-  /** Data, in bytes. */
-  readonly bytes?: TokenRate | undefined
-  /** Requests or packets. */
-  readonly operations?: TokenRate | undefined
-}
 
 /** Options of {@link RateLimiter}. */
 export interface RateLimiterOptions extends RateLimit {
@@ -45,21 +21,6 @@ export interface RateLimiterOptions extends RateLimit {
   readonly clock?: Clock | undefined
   /** Default Node's, which do not keep the process alive. */
   readonly timers?: Timers | undefined
-}
-
-/** A bucket, to be saved. */
-export interface TokenBucketState {
-  /** Whole tokens; negative where a request was larger than the bucket. */
-  readonly tokens: number
-  /** What is left of the one-time burst. */
-  readonly oneTimeBurst: number
-}
-
-/** What {@link RateLimiter.state} returns: plain data that survives JSON. Null for what has no limit. */
-export interface RateLimiterState {
-  readonly version: 1
-  readonly bytes: TokenBucketState | null
-  readonly operations: TokenBucketState | null
 }
 
 /**
@@ -155,8 +116,8 @@ export class RateLimiter {
 
   /**
    * A lane of this limiter.
-   * @param ready called when it is worth while to ask again, in a turn of the event loop of its own or within {@link update}. Once for each
-   * time that the lane was told to wait
+   * @param ready called when it is worth while to ask again, in a turn of the event loop of its own or within
+   * {@link update}. Once for each time that the lane was told to wait
    */
   lane(ready: () => void): RateLane {
     return new RateLane(this, ready)
@@ -296,23 +257,6 @@ export function limiterOf(option: RateLimiterOptions | RateLimiter | undefined):
   return option instanceof RateLimiter ? option : new RateLimiter(option)
 }
 
-function rateSettings(name: string, rate: TokenRate | undefined): TokenBucketSettings | undefined {
-  if (rate === undefined) return undefined
-  const { perSecond, oneTimeBurst = 0 } = rate
-  const burst = rate.burst ?? Math.max(1, perSecond * DEFAULT_BURST_SECONDS)
-  const check = (what: string, value: number, least: number): void => {
-    if (value >= least && value <= AMOUNT_MAX) return
-    throw new DevicesError(
-      'ERR_DEVICE_OPTION',
-      `rate limit: ${what} of ${name} is ${least} to 2^50, got ${value}`,
-    )
-  }
-  check('perSecond', perSecond, 0.001)
-  check('burst', burst, 1)
-  check('oneTimeBurst', oneTimeBurst, 0)
-  return { perSecond, burst, oneTimeBurst }
-}
-
 function replace(
   old: TokenBucket | undefined,
   settings: TokenBucketSettings | undefined,
@@ -331,19 +275,4 @@ function save(bucket: TokenBucket | undefined, now: number): TokenBucketState | 
   return bucket === undefined
     ? null
     : { tokens: Math.floor(bucket.tokens(now)), oneTimeBurst: Math.floor(bucket.oneTime) }
-}
-
-function checkBucket(
-  check: StateChecker,
-  state: RateLimiterState,
-  field: 'bytes' | 'operations',
-): TokenBucketState | null {
-  const saved: unknown = state[field]
-  if (saved === null) return null
-  if (typeof saved !== 'object') check.refuse(field, 'null or an object')
-  const inner = new StateChecker(`rate limiter ${field}`, saved as object)
-  return {
-    tokens: inner.integer('tokens', -AMOUNT_MAX, AMOUNT_MAX),
-    oneTimeBurst: inner.integer('oneTimeBurst', 0, AMOUNT_MAX),
-  }
 }

@@ -1,6 +1,6 @@
 /** What is saved of a block device, beside its queues. */
 import { StateChecker } from '../../state.ts'
-import type { RateLimiterState } from '../rate-limiter.ts'
+import type { RateLimiterState } from '../rate-limit.ts'
 import type { Disk } from './disk.ts'
 
 /** What `Blk.state` returns: plain data that survives JSON. */

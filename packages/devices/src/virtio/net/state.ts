@@ -1,6 +1,6 @@
 /** What is saved of a network device beside its queues. */
 import { StateChecker } from '../../state.ts'
-import type { RateLimiterState } from '../rate-limiter.ts'
+import type { RateLimiterState } from '../rate-limit.ts'
 import { GUEST_OFFLOAD_FEATURES } from './config.ts'
 import { isDeviceMac } from './mac.ts'
 import { MAC_SIZE } from './spec.ts'
