@@ -196,6 +196,7 @@ export interface Answer {
 }
 
 const HEADER = 0x2_0000
+const HEADERS = 256
 const STATUS = 0x2_1000
 /** Where data goes, unless told otherwise: up to where the second region begins, and on from there. */
 export const DATA: number = HALF - 0x1_0000
@@ -205,6 +206,7 @@ export class DiskGuest {
   readonly blk: Blk
   readonly transport: MmioTransport
   readonly driver: MockDriver
+  #sent = 0
   /** What was reported of the host's side. */
   readonly failures: { readonly code?: string; readonly message: string; readonly cause?: unknown }[] = []
 
@@ -266,12 +268,14 @@ export class DiskGuest {
 
   /** Sends a request and takes no answer. */
   send(type: number, sector: number, data: readonly MockBuffer[] = []): void {
-    this.memory.writeUint32(HEADER, type)
-    this.memory.writeUint32(HEADER + 8, sector)
-    this.memory.writeUint32(HEADER + 12, 0)
+    // One of its own: it may be read in a later turn.
+    const header = HEADER + 16 * (this.#sent++ % HEADERS)
+    this.memory.writeUint32(header, type)
+    this.memory.writeUint32(header + 8, sector)
+    this.memory.writeUint32(header + 12, 0)
     this.memory.writeUint8(STATUS, UNTOUCHED)
     const status = { address: STATUS, length: 1, writable: true }
-    this.driver.send([{ address: HEADER, length: 16 }, ...data, status], { indirect: true })
+    this.driver.send([{ address: header, length: 16 }, ...data, status], { indirect: true })
     this.transport.write(REG.notify, 0, 4)
   }
 

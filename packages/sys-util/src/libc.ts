@@ -22,6 +22,7 @@ const prototypes = {
   fstatfs: 'int fstatfs(int fd, void *buffer)',
   ftruncate: 'int ftruncate(int fd, int64_t length)',
   getdents64: 'int64_t getdents64(int fd, void *buffer, size_t length)',
+  getrusage: 'int getrusage(int who, void *usage)',
   getsockopt: 'int getsockopt(int fd, int level, int name, void *value, void *length)',
   // libc has no functions for io_uring: these go by the numbers of the calls, which are the same on all architectures.
   io_uring_enter:
