@@ -1,7 +1,16 @@
 /**
  * Wrong input to example-vmm: one clear sentence, the right exit status, no stack trace.
  */
-import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir, totalmem } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -83,6 +92,7 @@ for (const [name, disk, sentence] of [
   ['with an unknown option', 'path=x,cache=no', /--disk.*got cache/],
   ['with an option twice', 'path=x,path=y', /--disk.*one path/],
   ['that is neither read-only nor not', 'path=x,readonly=maybe', /--disk.*readonly=on/],
+  ['with an engine that nobody has', 'path=x,engine=steam', /--disk.*engine=io_uring.*got steam/],
   ['with a rate in no number', 'path=x,rate=fast', /--disk.*10M for rate, got fast/],
   ['that nothing may pass', 'path=x,rate=0', /--disk.*rate, got 0/],
   ['with half a request a second', 'path=x,iops=0.5', /--disk.*whole number.*iops, got 0.5/],
@@ -104,6 +114,18 @@ for (const [name, vsock, sentence] of [
 }
 test('two vsocks', () =>
   expectComplaint(run('good', '--vsock', 'cid=3,uds=x', '--vsock', 'cid=4,uds=y'), USAGE, /one --vsock/))
+for (const [name, balloon, sentence] of [
+  ['with an unknown key', 'size=1M', /--balloon.*got size/],
+  ['of no number', 'target=much', /--balloon.*target/],
+  ['of half a page', 'target=2K', /--balloon.*4096/],
+  ['as large as the memory', 'target=64M', /--balloon.*64 MiB/],
+  ['with statistics of no interval', 'stats=0', /--balloon.*from 1 to 86400 for stats/],
+  ['that is neither reporting nor not', 'reporting=maybe', /--balloon.*reporting=on/],
+] as const) {
+  test(`a balloon ${name}`, () => expectComplaint(run('good', '--balloon', balloon), USAGE, sentence))
+}
+test('a console of no kind', () =>
+  expectComplaint(run('good', '--console', 'braille'), USAGE, /--console.*serial, virtio/))
 test('help is no error', async () => {
   const result = await runVmm(['run', '--help'])
   expect(result.status).toBe(0)

@@ -92,7 +92,8 @@ export class MicroVm {
     try {
       const kvm = cleanup.add(Kvm.open({ path: settings.kvm }))
       checkAgainstHost(settings, kvm)
-      const ram = cleanup.add(MappedMemory.anonymous(ramRegions(settings.memory)))
+      const { memory, transparentHugePages } = settings
+      const ram = cleanup.add(MappedMemory.anonymous(ramRegions(memory), { transparentHugePages }))
       const vm = new MicroVm({ kvm, ram, cleanup, options: settings, saved: undefined })
       await vm.#boot(settings)
       return vm
