@@ -21,6 +21,8 @@ export interface UnixSocketBridgeOptions {
   readonly path: string
   /** How long a client may take to say what it wants, in milliseconds. Default 5000. */
   readonly handshakeTimeout?: number | undefined
+  /** How long the guest may take to accept a client, in milliseconds. Default the endpoint's own: 5000 for `Vsock`. */
+  readonly connectTimeout?: number | undefined
   /** Gets to know when the host cannot accept a client (EMFILE). Default: nobody does. */
   readonly onError?: ((error: Error) => void) | undefined
 }
@@ -31,6 +33,7 @@ export class UnixSocketBridge implements Disposable {
   readonly #vsock: VsockEndpoint
   readonly #server: Server
   readonly #handshakeTimeout: number
+  readonly #connectTimeout: number | undefined
   readonly #streams = new Set<Duplex>()
   #pending = 0
   #isClosed = false
@@ -47,10 +50,11 @@ export class UnixSocketBridge implements Disposable {
     return bridge
   }
 
-  private constructor({ vsock, path, handshakeTimeout = HANDSHAKE_TIMEOUT_MS }: UnixSocketBridgeOptions) {
-    this.path = path
-    this.#vsock = vsock
-    this.#handshakeTimeout = handshakeTimeout
+  private constructor(options: UnixSocketBridgeOptions) {
+    this.path = options.path
+    this.#vsock = options.vsock
+    this.#handshakeTimeout = options.handshakeTimeout ?? HANDSHAKE_TIMEOUT_MS
+    this.#connectTimeout = options.connectTimeout
     this.#server = createServer({ allowHalfOpen: true }, (socket) => {
       this.#accepted(socket).catch((error) => socket.destroy(error))
     })
@@ -88,7 +92,11 @@ export class UnixSocketBridge implements Disposable {
     try {
       const port = await readConnect(socket, this.#handshakeTimeout)
       if (port === undefined) throw new Error('not a request')
-      const stream = await this.#vsock.connect(port, { allowHalfOpen: true, signal: abort.signal })
+      const stream = await this.#vsock.connect(port, {
+        allowHalfOpen: true,
+        signal: abort.signal,
+        timeout: this.#connectTimeout,
+      })
       if (socket.destroyed) {
         stream.destroy()
         return

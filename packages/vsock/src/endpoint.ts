@@ -23,7 +23,12 @@ export interface VsockEndpoint {
   /** Rejects where the guest does not accept, in bounded time. */
   connect(
     port: number,
-    options: { readonly allowHalfOpen: boolean; readonly signal: AbortSignal },
+    options: {
+      readonly allowHalfOpen: boolean
+      readonly signal: AbortSignal
+      /** In milliseconds; undefined for the endpoint's own. */
+      readonly timeout: number | undefined
+    },
   ): Promise<HostEnd>
   /** Who is asked about ports that nobody listens on. */
   onRequest(onRequest: ((request: VsockEndpointRequest) => void) | undefined): void

@@ -115,6 +115,12 @@ describe('a client of the host', () => {
     expect(await say('CONNECT ')).toBe('')
   })
 
+  it('is hung up on when the guest does not answer for long', async () => {
+    await listen({ connectTimeout: 10 })
+    guest.onPacket = () => true
+    expect(await say(`CONNECT ${PORT}\n`)).toBe('')
+  })
+
   it('may go away meanwhile', async () => {
     const bridge = await listen()
     // A guest that does not answer.
