@@ -11,6 +11,8 @@ import { type AttachDevice, MicroVm, MicroVmError } from '@vmm/microvm'
 import { SystemError } from '@vmm/sys-util'
 import { MemoryError } from '@vmm/vm-memory'
 import { VsockError } from '@vmm/vsock'
+import { VmBalloon } from './devices/balloon.ts'
+import { VirtioTerminal } from './devices/console.ts'
 import { diskDevice } from './devices/disk.ts'
 import { vsockDevice } from './devices/vsock.ts'
 import { type RunEnd, runEnd, STATUS_HOST_FAILURE, STATUS_OK, STATUS_TIMEOUT, STATUS_USAGE } from './end.ts'
@@ -44,14 +46,20 @@ function devices({ disk, rng, vsock }: RunOptions): AttachDevice[] {
   return asked
 }
 
+function attached(...devices: readonly ({ readonly attach: AttachDevice } | undefined)[]): AttachDevice[] {
+  return devices.flatMap((device) => (device === undefined ? [] : [device.attach]))
+}
+
 async function run(options: RunOptions): Promise<RunEnd> {
   const report = new ReportBuilder()
+  const screen = options.console === 'virtio' ? new VirtioTerminal(process.stdout) : undefined
+  const balloon = options.balloon === undefined ? undefined : new VmBalloon(options.balloon)
   if (options.report !== undefined) checkWritable(options.report)
   const vm = await MicroVm.create({
     ...options,
     memory: options.memory * MIB,
-    devices: devices(options),
-    output: process.stdout,
+    devices: [...devices(options), ...attached(screen, balloon)],
+    output: screen === undefined ? process.stdout : undefined,
     events: {
       exit: (reason) => report.countExit(reason),
       completion: (mnemonic) => report.countCompletion(mnemonic),
@@ -71,12 +79,15 @@ async function run(options: RunOptions): Promise<RunEnd> {
     help: (text) => process.stderr.write(text),
   })
   try {
-    const input = connectInput(terminal.input, vm.serial)
+    screen?.connect(terminal.input)
+    const input = screen === undefined ? connectInput(terminal.input, vm.serial) : undefined
     report.mark('firstRun')
     const end = runEnd(await vm.run(), stopStatus ?? STATUS_OK)
     report.mark('exit')
-    input.close()
-    if (options.report !== undefined) writeReport(options.report, report.finish(end, residentKib(vm.memory)))
+    input?.close()
+    if (options.report !== undefined) {
+      writeReport(options.report, report.finish(end, residentKib(vm.memory), balloon?.report() ?? null))
+    }
     return end
   } finally {
     terminal.detach()

@@ -3,6 +3,8 @@
  */
 import { DEFAULT_CMDLINE, type KernelEntry, MEMORY_MIN } from '@vmm/microvm'
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander'
+import { type BalloonOption, EMPTY_BALLOON, parseBalloon } from './devices/balloon.ts'
+import { CONSOLES } from './devices/console.ts'
 import { type DiskOption, parseDisk } from './devices/disk.ts'
 import { parseVsock, type VsockOption } from './devices/vsock.ts'
 
@@ -36,12 +38,39 @@ export interface RunOptions {
   readonly rng: boolean
   /** Sockets between guest and host; none without. */
   readonly vsock?: VsockOption
+  /** Where the terminal is: at COM1, or at hvc0. */
+  readonly console: (typeof CONSOLES)[number]
+  /** The balloon; none without. */
+  readonly balloon?: BalloonOption
   /** Path of the KVM device. */
   readonly kvm: string
   /** Ends the VM after so many seconds. */
   readonly timeout?: number
   /** Where to write the report. */
   readonly report?: string
+}
+
+/** As commander has them. */
+interface GivenOptions extends Omit<RunOptions, 'cmdline' | 'balloon'> {
+  readonly cmdline?: string
+  /** True: without a value. */
+  readonly balloon?: BalloonOption | true
+}
+
+/** @throws UsageError for options that do not go together */
+function complete(given: GivenOptions): RunOptions {
+  const { balloon: asked, cmdline = defaultCmdline(given.console), ...options } = given
+  if (asked === undefined) return { ...options, cmdline }
+  const balloon = asked === true ? EMPTY_BALLOON : asked
+  if (balloon.target >= options.memory * MIB) {
+    const target = `a target of ${balloon.target / MIB} MiB`
+    throw new UsageError(`--balloon: ${target} leaves nothing of ${options.memory} MiB of memory`)
+  }
+  return { ...options, cmdline, balloon }
+}
+
+function defaultCmdline(console: RunOptions['console']): string {
+  return console === 'virtio' ? DEFAULT_CMDLINE.replace('ttyS0', 'hvc0') : DEFAULT_CMDLINE
 }
 
 function wholeNumber(least: number, most: number, unit: string): (text: string) => number {
@@ -82,7 +111,7 @@ export function parseArguments(args: readonly string[]): RunOptions | undefined 
       new Option('--entry <how>', 'how the kernel is entered').choices(KERNEL_ENTRIES).default('auto'),
     )
     .option('--initrd <path>', 'initial RAM disk')
-    .option('--cmdline <text>', "the kernel's command line", DEFAULT_CMDLINE)
+    .option('--cmdline <text>', `the kernel's command line (default: ${DEFAULT_CMDLINE})`)
     .option('--memory <mib>', 'guest memory', wholeNumber(MEMORY_MIN / MIB, 2 ** 24, 'MiB'), 128)
     .option('--cpus <n>', 'number of vCPUs', wholeNumber(1, 254, 'vCPUs'), 1)
     .option(
@@ -93,6 +122,16 @@ export function parseArguments(args: readonly string[]): RunOptions | undefined 
     )
     .option('--rng', 'give the guest random numbers by virtio-rng', false)
     .option('--vsock <cid=N,uds=PATH>', 'connect sockets of guest and host, by a Unix socket', parseVsock)
+    .addOption(
+      new Option('--console <kind>', "the terminal's place: COM1, or hvc0")
+        .choices(CONSOLES)
+        .default('serial'),
+    )
+    .option(
+      '--balloon [target=SIZE][,deflate-on-oom=on][,reporting=on][,stats=SECONDS]',
+      'let the guest give memory back',
+      parseBalloon,
+    )
     .option('--kvm <path>', "the host's KVM device", '/dev/kvm')
     .option('--timeout <seconds>', 'end the VM after so long, with exit status 4', seconds)
     .option('--report <path>', 'write times, exits and memory as JSON')
@@ -107,8 +146,8 @@ Exit status:
   4  timeout
   128+N  ended by signal N`,
     )
-    .action((given: RunOptions) => {
-      options = given
+    .action((given: GivenOptions) => {
+      options = complete(given)
     })
   try {
     program.parse(args, { from: 'user' })

@@ -2,6 +2,7 @@
  * What `--report` writes: when things happened, why the vCPUs came out, what it took.
  */
 import { writeFileSync } from 'node:fs'
+import type { BalloonReport } from './devices/balloon.ts'
 import type { RunEnd } from './end.ts'
 
 /** The report, as JSON. Times are milliseconds since the process started; null for what never happened. */
@@ -33,6 +34,8 @@ export interface Report {
     /** Guest memory at the end. */
     readonly guestRssKib: number
   }
+  /** What became of `--balloon`; null without. */
+  readonly balloon: BalloonReport | null
 }
 
 /** Collects a report while the VM runs. */
@@ -60,7 +63,7 @@ export class ReportBuilder {
   }
 
   /** The report, as of now. */
-  finish({ status, reason }: RunEnd, guestRssKib: number): Report {
+  finish({ status, reason }: RunEnd, guestRssKib: number, balloon: BalloonReport | null): Report {
     const rssKib = Math.round(process.memoryUsage.rss() / 1024)
     return {
       status,
@@ -74,6 +77,7 @@ export class ReportBuilder {
         rssKib,
         guestRssKib,
       },
+      balloon,
     }
   }
 }

@@ -1,0 +1,61 @@
+/**
+ * `--console virtio`: the terminal is the guest's hvc0, which knows its size and hears of another one.
+ */
+import { once } from 'node:events'
+import type { Duplex, Readable } from 'node:stream'
+import { setImmediate } from 'node:timers/promises'
+import type { WriteStream } from 'node:tty'
+import { Console } from '@vmm/devices/virtio'
+import type { AttachDevice } from '@vmm/microvm'
+
+/** What the guest's console may be. */
+export const CONSOLES = ['serial', 'virtio'] as const
+
+/** A terminal, or what stands in for one, at the guest's console. */
+export class VirtioTerminal {
+  readonly #output: WriteStream
+  readonly #console: Console
+  readonly #stream: Duplex
+  readonly #resized = (): void => {
+    this.#console.ports[0]?.resize(this.#output.columns, this.#output.rows)
+  }
+
+  constructor(output: WriteStream) {
+    const { columns, rows } = output
+    this.#output = output
+    this.#console = new Console({
+      ports: [{ console: true, ...(output.isTTY ? { columns, rows } : {}) }],
+    })
+    this.#stream = (this.#console.ports[0] as Console['ports'][number]).open()
+    this.#stream.pipe(output)
+    // Node makes one of SIGWINCH.
+    output.on('resize', this.#resized)
+  }
+
+  /** Puts it into the VM. */
+  readonly attach: AttachDevice = (host) => {
+    host.virtio.attach(this.#console)
+    host.own(this)
+    host.beforeClose(() => this.#drained())
+  }
+
+  /** Gives the guest what is typed. */
+  connect(input: Readable): void {
+    input.pipe(this.#stream)
+  }
+
+  /** Lets go of the terminal. Idempotent. */
+  close(): void {
+    this.#output.off('resize', this.#resized)
+    this.#stream.destroy()
+  }
+
+  /** What the guest has written is with the terminal, unless that has gone. */
+  async #drained(): Promise<void> {
+    while (this.#stream.readableLength > 0 && this.#output.writable) {
+      if (!this.#output.writableNeedDrain) await setImmediate()
+      // What the terminal cannot take ends the VM, by a listener of its own.
+      else await once(this.#output, 'drain').catch(() => {})
+    }
+  }
+}
