@@ -26,6 +26,8 @@ export interface Victim<D extends VirtioDevice = VirtioDevice> {
   readonly device: D
   /** The host side does a little of its work, late and in any order: completes something, sends something. */
   step?(choice: number): void
+  /** A turn of the event loop, for host sides whose work comes by it; default a turn of its microtasks. */
+  turn?(): Promise<void>
   /** The host side ends what it has begun, until nothing is under way. */
   settle?(): Promise<void>
   /** Fails where the host side was harmed. */
@@ -134,7 +136,7 @@ export class Attack {
     else if (one.do === 'turns') this.#turns()
     else if (one.do === 'doorbell') guest.transport.notify(one.value)
     else if (one.do === 'host') victim.step?.(one.value)
-    else if (one.do === 'wait') await Promise.resolve()
+    else if (one.do === 'wait') await victim.turn?.()
     else if (one.do === 'reap') this.#reap(one.value)
     else {
       guest.select(one.value % guest.device.queueSizes.length)
@@ -180,6 +182,7 @@ export class Attack {
   close(): void {
     this.guest.transport.close()
     this.victim.close?.()
+    this.guest.hostile.close()
   }
 
   /** A driver that goes on writing makes work for ever: so many turns, and what is left comes later. */

@@ -23,17 +23,19 @@ export interface Allocation {
   readonly buffer: ArrayBufferLike
   /** Of the first byte in this process, where the host side needs one. */
   readonly hostAddress?: bigint
+  /** Frees it. */
+  close?(): void
 }
 
 export class HostileMemory implements GuestMemory {
   readonly regions: readonly GuestRegion[]
-  readonly #buffers: readonly ArrayBufferLike[]
+  readonly #allocations: readonly Allocation[]
 
   constructor(
     allocate: (bytes: number) => Allocation = (bytes) => ({ buffer: new SharedArrayBuffer(bytes) }),
   ) {
     const allocations = REGIONS.map(({ size }) => allocate(size + 2 * GUARD_BYTES))
-    this.#buffers = allocations.map(({ buffer }) => buffer)
+    this.#allocations = allocations
     this.regions = REGIONS.map(({ start, size }, i) => {
       const { buffer, hostAddress } = allocations[i] as Allocation
       new Uint8Array(buffer).fill(GUARD)
@@ -70,10 +72,14 @@ export class HostileMemory implements GuestMemory {
 
   /** Whether the bytes around every region are as they were. */
   guardsIntact(): boolean {
-    return this.#buffers.every((buffer) =>
+    return this.#allocations.every(({ buffer }) =>
       [0, buffer.byteLength - GUARD_BYTES].every((at) =>
         new Uint8Array(buffer, at, GUARD_BYTES).every((byte) => byte === GUARD),
       ),
     )
+  }
+
+  close(): void {
+    for (const allocation of this.#allocations) allocation.close?.()
   }
 }
