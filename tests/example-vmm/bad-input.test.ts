@@ -1,7 +1,16 @@
 /**
  * Wrong input to example-vmm: one clear sentence, the right exit status, no stack trace.
  */
-import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir, totalmem } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -83,6 +92,7 @@ for (const [name, disk, sentence] of [
   ['with an unknown option', 'path=x,cache=no', /--disk.*got cache/],
   ['with an option twice', 'path=x,path=y', /--disk.*one path/],
   ['that is neither read-only nor not', 'path=x,readonly=maybe', /--disk.*readonly=on/],
+  ['with an engine that nobody has', 'path=x,engine=steam', /--disk.*engine=io_uring.*got steam/],
   ['with a rate in no number', 'path=x,rate=fast', /--disk.*10M for rate, got fast/],
   ['that nothing may pass', 'path=x,rate=0', /--disk.*rate, got 0/],
   ['with half a request a second', 'path=x,iops=0.5', /--disk.*whole number.*iops, got 0.5/],
