@@ -659,7 +659,11 @@ describe('limits', () => {
     const limit = (perSecond: number | undefined) =>
       perSecond === undefined ? undefined : { bytes: { perSecond, burst: 1000 }, ...host }
     const network = new RecordingNetwork()
-    const guest = new NetGuest({ network, rxLimit: limit(options.rx), txLimit: limit(options.tx) }).begin()
+    const guest = new NetGuest({
+      network,
+      rxRateLimit: limit(options.rx),
+      txRateLimit: limit(options.tx),
+    }).begin()
     const wait = (ms: number): void => {
       now += ms
       for (const callback of timers.splice(0)) callback()
@@ -745,7 +749,7 @@ describe('the saved state of virtio-net', () => {
     { queuePairs: 0 },
     { guestOffloads: 1 },
     { guestOffloads: undefined },
-    { rxLimit: 7 },
+    { rxRateLimit: 7 },
   ])('refuses %o', (change) => {
     const { guest } = setUp({ queuePairs: 2 })
     const network = new RecordingNetwork({ queuePairs: 2 })

@@ -36,9 +36,9 @@ export interface NetOptions {
    * Limits on bytes and frames that the guest is given. What has to wait stays with the network, which drops what is too much.
    * A limiter can be shared with other devices. Default none.
    */
-  readonly rxLimit?: RateLimiterOptions | RateLimiter | undefined
+  readonly rxRateLimit?: RateLimiterOptions | RateLimiter | undefined
   /** Limits on bytes and frames that the guest sends. What has to wait stays in the queue. Default none. */
-  readonly txLimit?: RateLimiterOptions | RateLimiter | undefined
+  readonly txRateLimit?: RateLimiterOptions | RateLimiter | undefined
 }
 
 /** Options with their defaults, checked. */

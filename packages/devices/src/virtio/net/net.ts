@@ -59,9 +59,9 @@ export class Net implements VirtioDevice {
   readonly queueSizes: readonly number[]
   readonly config: Uint8Array = new Uint8Array(spec.VIRTIO_NET_CONFIG_SIZE)
   /** What limits frames to the guest; change it with its `update`. */
-  readonly rxLimiter: RateLimiter
+  readonly rxRateLimiter: RateLimiter
   /** What limits frames of the guest. */
-  readonly txLimiter: RateLimiter
+  readonly txRateLimiter: RateLimiter
   readonly #network: Network
   readonly #settings: NetSettings
   readonly #owns: { readonly rx: boolean; readonly tx: boolean }
@@ -90,9 +90,12 @@ export class Net implements VirtioDevice {
     this.#network = options.network
     this.#settings = settings
     this.#linkWanted = options.linkUp ?? true
-    this.rxLimiter = limiterOf(options.rxLimit)
-    this.txLimiter = limiterOf(options.txLimit)
-    this.#owns = { rx: this.rxLimiter !== options.rxLimit, tx: this.txLimiter !== options.txLimit }
+    this.rxRateLimiter = limiterOf(options.rxRateLimit)
+    this.txRateLimiter = limiterOf(options.txRateLimit)
+    this.#owns = {
+      rx: this.rxRateLimiter !== options.rxRateLimit,
+      tx: this.txRateLimiter !== options.txRateLimit,
+    }
     this.featuresLow = netFeatures(settings)
     this.queueSizes = [...Array.from({ length: 2 * queuePairs }, () => queueSize), CONTROL_QUEUE_SIZE]
     this.#control = new ControlQueue({
@@ -131,8 +134,8 @@ export class Net implements VirtioDevice {
     for (let pair = 0; pair < queuePairs; pair += 1) {
       const refill = (): void => this.#refill(pair)
       const resume = (): void => this.#runners[pair]?.run()
-      const rxLane: RateLane = this.rxLimiter.lane(refill)
-      const lane = this.txLimiter.lane(resume)
+      const rxLane: RateLane = this.rxRateLimiter.lane(refill)
+      const lane = this.txRateLimiter.lane(resume)
       this.#receivers.push(new NetReceiver({ transport, pair, counters, isUp, lane: rxLane }))
       const transmitter = new Transmitter({ transport, pair, network, counters, rules: this.#rules, lane })
       this.#transmitters.push(transmitter)
@@ -219,16 +222,16 @@ export class Net implements VirtioDevice {
       announce: this.#announce,
       queuePairs: this.#pairs,
       guestOffloads: this.#guestOffloads,
-      rxLimit: this.#owns.rx ? this.rxLimiter.state() : null,
-      txLimit: this.#owns.tx ? this.txLimiter.state() : null,
+      rxRateLimit: this.#owns.rx ? this.rxRateLimiter.state() : null,
+      txRateLimit: this.#owns.tx ? this.txRateLimiter.state() : null,
     }
   }
 
   /** @throws DevicesError ERR_DEVICE_STATE */
   restore(state: unknown): void {
     const saved = checkNetState(state, this.#settings.queuePairs)
-    if (saved.rxLimit !== null && this.#owns.rx) this.rxLimiter.restore(saved.rxLimit)
-    if (saved.txLimit !== null && this.#owns.tx) this.txLimiter.restore(saved.txLimit)
+    if (saved.rxRateLimit !== null && this.#owns.rx) this.rxRateLimiter.restore(saved.rxRateLimit)
+    if (saved.txRateLimit !== null && this.#owns.tx) this.txRateLimiter.restore(saved.txRateLimit)
     this.#pairs = saved.queuePairs
     this.#guestOffloads = saved.guestOffloads
     this.#announce = saved.announce

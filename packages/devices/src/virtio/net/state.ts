@@ -19,8 +19,8 @@ export interface NetState {
   /** `VIRTIO_NET_F_GUEST_*` bits that are switched on; null before the driver has chosen other than by its features. */
   readonly guestOffloads: number | null
   /** What is left of the limits; null where they are shared with other devices, who cannot say whose tokens those are. */
-  readonly rxLimit: RateLimiterState | null
-  readonly txLimit: RateLimiterState | null
+  readonly rxRateLimit: RateLimiterState | null
+  readonly txRateLimit: RateLimiterState | null
 }
 
 /**
@@ -33,7 +33,7 @@ export function checkNetState(state: unknown, queuePairs: number): NetState {
   check.version(1)
   const mac = check.bitsArray('mac', MAC_SIZE, MAC_SIZE, 0xff)
   if (!isDeviceMac(mac)) check.refuse('mac', 'the address of a device')
-  const { guestOffloads, rxLimit, txLimit } = state as NetState
+  const { guestOffloads, rxRateLimit, txRateLimit } = state as NetState
   return {
     version: 1,
     mac,
@@ -41,7 +41,7 @@ export function checkNetState(state: unknown, queuePairs: number): NetState {
     announce: check.boolean('announce'),
     queuePairs: check.integer('queuePairs', 1, queuePairs),
     guestOffloads: guestOffloads === null ? null : check.bits('guestOffloads', GUEST_OFFLOAD_FEATURES),
-    rxLimit,
-    txLimit,
+    rxRateLimit,
+    txRateLimit,
   }
 }
