@@ -224,9 +224,10 @@ export class Fs implements VirtioDevice {
     }
     if (operation === undefined) return -FS_ERRNO.ENOSYS
     if (!session.isMounted && opcode !== spec.FUSE_INIT) return -FS_ERRNO.EIO
+    // INIT and DESTROY have no node.
     const node = nodeId === 0 ? session.fileSystem.root : session.nodes.get(nodeId)
-    if (node === undefined) return -FS_ERRNO.ESTALE
-    request.node = node
+    if (node === undefined && operation.mayBeForgotten !== true) return -FS_ERRNO.ESTALE
+    request.node = node ?? session.fileSystem.root
     request.operation = operation
     if (operation.changes === true) {
       if (session.fileSystem.readOnly) return -FS_ERRNO.EROFS

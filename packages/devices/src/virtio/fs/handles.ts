@@ -38,11 +38,12 @@ export class HandleTable<N extends object, H extends object> {
     return open?.node === node && open.isDirectory === isDirectory ? open.handle : undefined
   }
 
-  /** As {@link get}; it is gone afterwards. */
-  take(id: number, node: N, isDirectory: boolean): H | undefined {
-    const handle = this.get(id, node, isDirectory)
-    if (handle !== undefined) this.#open.delete(id)
-    return handle
+  /** Takes a handle out, of whatever node. @returns undefined unless it is of that kind */
+  take(id: number, isDirectory: boolean): H | undefined {
+    const open = this.#open.get(id)
+    if (open?.isDirectory !== isDirectory) return undefined
+    this.#open.delete(id)
+    return open.handle
   }
 
   clear(release: (handle: H) => void): void {

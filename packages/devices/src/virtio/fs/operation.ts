@@ -13,6 +13,8 @@ export interface Operation {
   readonly givesNode?: boolean
   /** Whether its answer is a handle. */
   readonly givesHandle?: boolean
+  /** Whether the guest may have forgotten the node by the time this comes: by another queue. */
+  readonly mayBeForgotten?: boolean
   /** Whether ENOENT is an answer to remember. */
   readonly mayMiss?: boolean
 

@@ -72,8 +72,9 @@ export const FSYNCDIR: Operation = {
 
 export const RELEASEDIR: Operation = {
   replyBytes: 0,
+  mayBeForgotten: true,
   begin(session, request) {
-    const handle = session.handles.take(request.source.readUint64(), request.node, true)
+    const handle = session.handles.take(request.source.readUint64(), true)
     if (handle === undefined) return session.fileSystem.opendir === undefined ? 0 : -EBADF
     session.release(handle)
     return 0

@@ -124,8 +124,9 @@ export const FSYNC: Operation = {
 
 export const RELEASE: Operation = {
   replyBytes: 0,
+  mayBeForgotten: true,
   begin(session, request) {
-    const handle = session.handles.take(request.source.readUint64(), request.node, false)
+    const handle = session.handles.take(request.source.readUint64(), false)
     if (handle === undefined) return session.fileSystem.open === undefined ? 0 : -EBADF
     session.release(handle)
     return 0
