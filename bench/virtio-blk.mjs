@@ -2,7 +2,7 @@
  * virtio-blk against QEMU: the same bare-metal guest (guest/bare/programs/blk-bench.c) drives a disk of example-vmm and
  * one of Debian's QEMU, on the same file, in turn. The guest polls for completions and checks what it reads.
  *
- * QEMU has an iothread, and whichever of its engines is faster in a row.
+ * QEMU has an iothread and whichever of its engines is faster in a row: io_uring, threads, or Linux's native AIO.
  *
  * `node bench/virtio-blk.mjs [ROUNDS]` after `npm run build` prints the table.
  */
@@ -46,7 +46,10 @@ const JOBS = [
   { job: 'write,1048576,4', name: 'sequential write, 1 MiB, depth 4' },
 ]
 
-const MODES = [{ name: 'cached', disk: '', cache: 'writeback', engines: ['io_uring', 'threads'] }]
+const MODES = [
+  { name: 'cached', disk: '', cache: 'writeback', engines: ['io_uring', 'threads'] },
+  { name: 'O_DIRECT', disk: ',direct=on', cache: 'none', engines: ['io_uring', 'native'] },
+]
 
 const exampleArgs = (mode, file) => ['--disk', `path=${file}${mode.disk}`]
 

@@ -39,6 +39,8 @@ export async function runExampleVmm({ kernel, cmdline, args }) {
       process.execPath,
       [
         ...[EXAMPLE_VMM, 'run', '--kernel', kernel, '--entry', 'pvh', '--memory', MEMORY_MIB],
+        // As QEMU has it without being asked.
+        '--transparent-huge-pages',
         ...['--cmdline', cmdline, '--report', report, ...args],
       ],
       0,

@@ -30,6 +30,8 @@ export interface RunOptions {
   readonly cmdline: string
   /** Guest memory in MiB. */
   readonly memory: number
+  /** Guest memory in huge pages where the host finds some. */
+  readonly transparentHugePages: boolean
   /** Number of vCPUs. */
   readonly cpus: number
   /** The disks: /dev/vda and so on. */
@@ -113,9 +115,10 @@ export function parseArguments(args: readonly string[]): RunOptions | undefined 
     .option('--initrd <path>', 'initial RAM disk')
     .option('--cmdline <text>', `the kernel's command line (default: ${DEFAULT_CMDLINE})`)
     .option('--memory <mib>', 'guest memory', wholeNumber(MEMORY_MIN / MIB, 2 ** 24, 'MiB'), 128)
+    .option('--transparent-huge-pages', 'guest memory in pages of 2 MiB where the host finds some', false)
     .option('--cpus <n>', 'number of vCPUs', wholeNumber(1, 254, 'vCPUs'), 1)
     .option(
-      '--disk <path=FILE[,readonly=on][,id=NAME][,rate=BYTES][,iops=N]>',
+      '--disk <path=FILE[,readonly=on][,id=NAME][,direct=on][,engine=NAME][,rate=BYTES][,iops=N]>',
       'a disk; more than once for more',
       parseDisk,
       [],
