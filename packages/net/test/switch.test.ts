@@ -70,7 +70,7 @@ describe('a switch', () => {
     expect(a.port.counters.refused).toBe(3)
   })
 
-  it('follows an address to another port, and forgets it in time', () => {
+  it('follows an address to another port, and forgets it in time', async () => {
     let now = 0
     const options: SwitchOptions = { ageMs: 1000, clock: { now: () => now } }
     const lan = new Switch(options)
@@ -81,9 +81,11 @@ describe('a switch', () => {
     a.port.send(plainFrame(MAC_B, MAC_A))
     expect([b.frames.length - atB, c.frames.length - atC]).toEqual([0, 1])
     now = 1000
+    await turns(1)
     a.port.send(plainFrame(MAC_B, MAC_A))
     expect([b.frames.length - atB, c.frames.length - atC]).toEqual([0, 2])
     now = 1001
+    await turns(1)
     a.port.send(plainFrame(MAC_B, MAC_A))
     expect([b.frames.length - atB, c.frames.length - atC]).toEqual([1, 3])
     expect(lan.macCount).toBe(1)

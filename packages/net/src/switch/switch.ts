@@ -63,12 +63,16 @@ export class Switch {
   readonly #addresses = new FrameAddresses()
   readonly #completion = new Completion()
   readonly #completed = new Frame()
-  /** Whom the frame is for that is on its way. */
+  /** Whom the frame is for that is on its way: the first of them, as many as there are. */
   readonly #targets: Outlet[] = []
+  #targetCount = 0
   readonly #touched: Outlet[] = []
+  #touchedCount = 0
   readonly #inlet: Inlet
   readonly #nextTurn: () => void = () => this.#beginTurn()
   #isForwarding = false
+  /** Of this turn of the event loop, for learning and forgetting. */
+  #now = 0
   /** Bytes that were given to ports in this turn. */
   #spent = 0
   /** A frame was not taken in this turn: its port is to try again. */
@@ -91,10 +95,7 @@ export class Switch {
       forward: (frame, from, pair) => this.#forward(frame, from, pair),
       flush: () => this.#flush(),
       forget: (port) => this.#macs.forget(port, false),
-      remove: (port) => {
-        this.#ports.delete(port)
-        this.#macs.forget(port, true)
-      },
+      remove: (port) => this.#remove(port),
     }
   }
 
@@ -141,11 +142,20 @@ export class Switch {
     return port
   }
 
+  #remove(port: Outlet): void {
+    this.#ports.delete(port)
+    this.#macs.forget(port, true)
+    // What is left over of earlier frames would keep a guest's memory.
+    if (!this.#isForwarding) this.#targets.length = 0
+    if (this.#touchedCount === 0) this.#touched.length = 0
+  }
+
   #forward(frame: NetFrame, from: Outlet, pair: number): NetOutcome {
     if (this.#spent >= TURN_BYTES) {
       this.#isBusy = true
       return NET_BUSY
     }
+    if (this.#spent === 0) this.#now = this.#clock.now()
     const { tally } = from
     tally.framesIn += 1
     tally.bytesIn += frame.length
@@ -164,33 +174,41 @@ export class Switch {
     addresses.read(frame)
     const { destination, source } = addresses
     const targets = this.#targets
-    targets.length = 0
-    if (!this.#accepts(source, from) || isReserved(destination)) return false
-    const known = isMulticast(destination) ? undefined : this.#macs.find(destination, this.#clock.now())
-    if (known !== undefined) {
-      if (known !== from) targets.push(known)
-    } else {
-      for (const port of this.#ports) if (port !== from && port.isUp) targets.push(port)
+    let count = 0
+    if (this.#accepts(source, from) && !isReserved(destination)) {
+      const known = isMulticast(destination) ? undefined : this.#macs.find(destination, this.#now)
+      if (known === undefined) {
+        for (const port of this.#ports) {
+          if (port === from || !port.isUp) continue
+          targets[count] = port
+          count += 1
+        }
+      } else if (known !== from) {
+        targets[0] = known
+        count = 1
+      }
     }
-    return targets.length > 0
+    this.#targetCount = count
+    return count > 0
   }
 
   /** Whether a port may send from an address, which is learned. */
   #accepts(mac: number, from: Outlet): boolean {
     if (isMulticast(mac)) return false
     if (from.fixedMac !== undefined) return from.fixedMac === mac
-    return this.#macs.learn(mac, from, this.#clock.now())
+    return this.#macs.learn(mac, from, this.#now)
   }
 
   #deliver(frame: NetFrame, pair: number): void {
     const targets = this.#targets
+    const count = this.#targetCount
     if (this.#spent === 0) setImmediate(this.#nextTurn)
-    this.#spent += frame.length * targets.length
+    this.#spent += frame.length * count
     this.#isForwarding = true
     try {
       const needed = offloadsOf(frame)
       let rest = 0
-      for (let i = 0; i < targets.length; i += 1) {
+      for (let i = 0; i < count; i += 1) {
         const port = targets[i] as Outlet
         this.#touch(port)
         if ((needed & ~port.takes) === 0) {
@@ -201,22 +219,21 @@ export class Switch {
           rest += 1
         }
       }
-      targets.length = rest
-      if (rest > 0) this.#complete(frame, pair)
+      if (rest > 0) this.#complete(frame, pair, rest)
     } finally {
       this.#isForwarding = false
     }
   }
 
-  /** Makes plain frames for those that take nothing else: once for all of them. */
-  #complete(frame: NetFrame, pair: number): void {
+  /** Makes plain frames for those that take nothing else, the first targets: once for all of them. */
+  #complete(frame: NetFrame, pair: number, count: number): void {
     const targets = this.#targets
     if (!this.#completion.begin(frame)) {
-      for (let i = 0; i < targets.length; i += 1) (targets[i] as Outlet).tally.dropped += 1
+      for (let i = 0; i < count; i += 1) (targets[i] as Outlet).tally.dropped += 1
       return
     }
     while (this.#completion.next(this.#completed)) {
-      for (let i = 0; i < targets.length; i += 1) {
+      for (let i = 0; i < count; i += 1) {
         this.#completed.rewind()
         ;(targets[i] as Outlet).put(this.#completed, pair)
       }
@@ -226,7 +243,8 @@ export class Switch {
   #touch(port: Outlet): void {
     if (port.isTouched) return
     port.isTouched = true
-    this.#touched.push(port)
+    this.#touched[this.#touchedCount] = port
+    this.#touchedCount += 1
   }
 
   #beginTurn(): void {
@@ -237,12 +255,13 @@ export class Switch {
   }
 
   #flush(): void {
-    for (let i = 0; i < this.#touched.length; i += 1) {
+    const count = this.#touchedCount
+    this.#touchedCount = 0
+    for (let i = 0; i < count; i += 1) {
       const port = this.#touched[i] as Outlet
       port.isTouched = false
       port.flush()
     }
-    this.#touched.length = 0
   }
 }
 

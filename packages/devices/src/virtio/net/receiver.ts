@@ -57,6 +57,7 @@ export class NetReceiver {
   readonly #options: ReceiverOptions
   readonly #transport: VirtioTransport
   readonly #pool = new ChainPool()
+  /** The first `#count` are reserved; what is behind them is left over. */
   readonly #chains: DescriptorChain[] = []
   readonly #writer = new Writer()
   readonly #header = new Writer()
@@ -159,7 +160,7 @@ export class NetReceiver {
   commit(length: number): void {
     const queue = this.#queue
     const [first] = this.#chains
-    if (queue === undefined || first === undefined || length > this.#capacity) return
+    if (queue === undefined || first === undefined || length > this.#capacity || length <= 0) return
     let used = 0
     for (let left = length; left > 0; used += 1) left -= (this.#chains[used] as DescriptorChain).writableBytes
     this.#finishHeader(first, used)
@@ -174,7 +175,6 @@ export class NetReceiver {
     }
     this.#count -= used
     for (let i = 0; i < this.#count; i += 1) this.#chains[i] = this.#chains[i + used] as DescriptorChain
-    this.#chains.length = this.#count
     this.#delivered = true
     this.#owed = length - spec.VIRTIO_NET_HDR_SIZE
     this.#options.counters.rxFrames += 1
@@ -191,9 +191,10 @@ export class NetReceiver {
     const queue = this.#queue
     if (queue === undefined) return
     while (this.#count > 0) {
-      const chain = this.#chains.pop() as DescriptorChain
       this.#count -= 1
-      queue.unpop(chain)
+      const chain = this.#chains[this.#count] as DescriptorChain
+      // One that a malformed chain came after cannot go back into the ring: it is used, for nothing.
+      if (!queue.unpop(chain)) queue.pushUsed(chain)
       this.#pool.give(chain)
     }
     this.#capacity = 0
@@ -211,8 +212,7 @@ export class NetReceiver {
 
   /** @internal The driver takes the queue away, with the chains that are here. */
   reset(): void {
-    for (const chain of this.#chains) this.#pool.give(chain)
-    this.#chains.length = 0
+    for (let i = 0; i < this.#count; i += 1) this.#pool.give(this.#chains[i] as DescriptorChain)
     this.#count = 0
     this.#capacity = 0
     this.#queue = undefined
@@ -240,7 +240,7 @@ export class NetReceiver {
       const chain = this.#pool.take()
       const result = queue.pop(chain)
       if (result === POP_OK && chain.writableBytes >= spec.VIRTIO_NET_HDR_SIZE) {
-        this.#chains.push(chain)
+        this.#chains[this.#count] = chain
         this.#count += 1
         this.#capacity += chain.writableBytes
         return true
@@ -266,11 +266,10 @@ export class NetReceiver {
 
   /** Goes to the next chain. */
   #next(): boolean {
-    const chain = this.#chains[this.#at + 1]
     const isMerging = (this.#transport.featuresLow & MERGE_BIT) !== 0
-    if (chain === undefined || !isMerging) return false
+    if (this.#at + 1 >= this.#count || !isMerging) return false
     this.#at += 1
-    this.#writer.attach(chain)
+    this.#writer.attach(this.#chains[this.#at] as DescriptorChain)
     return true
   }
 
