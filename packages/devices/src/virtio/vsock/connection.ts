@@ -3,46 +3,23 @@
  * 5.10.6.5). It knows nothing of queues, and calls nobody's code: what a stream is told it is told by {@link settle}, which
  * the device calls when the guest's packets have been dealt with.
  */
-import type { Writer } from '@vmm/virtio-queue'
-import { DevicesError, type DevicesErrorCode } from '../../error.ts'
+import type { Reader, Writer } from '@vmm/virtio-queue'
+import type { DevicesErrorCode } from '../../error.ts'
 import type { PendingCall } from '../../host.ts'
+import {
+  type ConnectionHost,
+  type ConnectionStream,
+  connectionError,
+  type Opening,
+  type StreamCallback,
+} from './connection-host.ts'
 import { Credit } from './credit.ts'
 import type { PacketHeader } from './header.ts'
-import { ReceiveBuffer } from './receive-buffer.ts'
-import { SendBuffer, type WriteChunk } from './send-buffer.ts'
+import { Incoming } from './incoming.ts'
+import { Operations } from './operations.ts'
+import { Outgoing } from './outgoing.ts'
+import type { WriteChunk } from './send-buffer.ts'
 import * as spec from './spec.ts'
-
-/** What the device does for its connections. */
-export interface ConnectionHost {
-  /** There is a packet without payload to send: {@link Connection.takeOperation}. */
-  control(connection: Connection): void
-  /** There is payload to send. */
-  data(connection: Connection): void
-  /** {@link Connection.settle} has something to do. */
-  wake(connection: Connection): void
-  /** The guest's port pair is free again. */
-  forget(connection: Connection): void
-  /** Nobody holds anything for the connection any more. */
-  released(): void
-  /** Calls back later. */
-  after(delayMs: number, callback: () => void): PendingCall
-}
-
-/** The stream of a connection, as far as the connection needs one. */
-export interface ConnectionStream {
-  push(chunk: Uint8Array | null): boolean
-  destroy(error?: Error): unknown
-}
-
-/** What becomes of a connection that is being made. */
-export interface Opening {
-  /** The guest waits for an answer, and gets it by `accept` or `fail`. */
-  requested?(connection: Connection): void
-  /** The guest has accepted. */
-  opened?(connection: Connection): void
-  /** It came to nothing. */
-  failed?(error: Error): void
-}
 
 /** The host asks, the guest has not answered. */
 const CONNECTING = 0
@@ -54,25 +31,12 @@ const CLOSING = 3
 /** Nothing more is received; perhaps an RST is still to be sent. */
 const CLOSED = 4
 
-/** Packets to be sent, in this order: bits of their numbers. */
-const bit = (operation: number): number => 1 << operation
-const ORDER = [
-  spec.VIRTIO_VSOCK_OP_REQUEST,
-  spec.VIRTIO_VSOCK_OP_RESPONSE,
-  spec.VIRTIO_VSOCK_OP_CREDIT_UPDATE,
-  spec.VIRTIO_VSOCK_OP_CREDIT_REQUEST,
-  spec.VIRTIO_VSOCK_OP_SHUTDOWN,
-  spec.VIRTIO_VSOCK_OP_RST,
-] as const
-
 /** What a packet led to. */
 export const RECEIVED = 0
 export const RECEIVED_BAD_OPERATION = 1
 export const RECEIVED_TOO_MUCH = 2
 export const RECEIVED_SHORT = 3
 export type Received = 0 | 1 | 2 | 3
-
-type Callback = (error?: Error | null) => void
 
 export class Connection {
   readonly hostPort: number
@@ -84,27 +48,20 @@ export class Connection {
   inWoken = false
 
   readonly #host: ConnectionHost
-  readonly #received = new ReceiveBuffer()
-  readonly #sending = new SendBuffer()
+  readonly #operations = new Operations()
+  readonly #incoming: Incoming
+  readonly #outgoing = new Outgoing()
   #opening: Opening | undefined
   #stream: ConnectionStream | undefined
   #timer: PendingCall | undefined
   #state: number
-  #operations = 0
   #shutdownFlags = 0
   #peerShutdown = 0
-  /** The stream asks for more. */
-  #wants = false
-  /** Bytes that are in the stream's own buffer. */
-  #inStream = 0
-  #endTold = false
-  #writing: Callback | undefined
-  #finishing: Callback | undefined
-  #creditAsked = false
-  /** The write under way did not reach the guest as a whole. */
-  #isLost = false
+  #isCreditAsked = false
+  /** Whoever answers the guest has been told of its request. */
   #isAsked = false
   #failure: Error | undefined
+  /** The guest's ports are taken. */
   #isListed = true
   #isReleased = false
 
@@ -120,6 +77,7 @@ export class Connection {
     this.hostPort = ports.hostPort
     this.guestPort = ports.guestPort
     this.credit = new Credit(bufferSize)
+    this.#incoming = new Incoming(this.credit)
     this.#opening = opening
     this.#state = asks ? CONNECTING : REQUESTED
     if (asks) this.#send(spec.VIRTIO_VSOCK_OP_REQUEST)
@@ -131,14 +89,14 @@ export class Connection {
   }
 
   /** Whether the stream is still to be told things, or reads and writes. */
-  get isAlive(): boolean {
+  get #isAlive(): boolean {
     return this.#opening !== undefined || this.#stream !== undefined
   }
 
   // What the device does
 
   /** Takes a packet of the guest. @param isWhole whether the payload is all in memory */
-  receive(header: PacketHeader, payload: Parameters<ReceiveBuffer['add']>[0], isWhole: boolean): Received {
+  receive(header: PacketHeader, payload: Reader, isWhole: boolean): Received {
     const state = this.#state
     if (state === CLOSED) return RECEIVED
     this.credit.update(header.bufAlloc, header.fwdCnt)
@@ -173,19 +131,15 @@ export class Connection {
 
   /** The next packet without payload that is to be sent, 0 for none. Its flags are {@link flagsOf}. */
   takeOperation(): number {
-    for (const operation of ORDER) {
-      if ((this.#operations & bit(operation)) === 0) continue
-      this.#operations &= ~bit(operation)
-      if (operation === spec.VIRTIO_VSOCK_OP_RST) this.#forget()
-      if (operation === spec.VIRTIO_VSOCK_OP_SHUTDOWN && this.#finishing !== undefined) this.#host.wake(this)
-      return operation
-    }
-    return 0
+    const operation = this.#operations.take()
+    if (operation === spec.VIRTIO_VSOCK_OP_RST) this.#forget()
+    if (operation === spec.VIRTIO_VSOCK_OP_SHUTDOWN) this.#host.wake(this)
+    return operation
   }
 
   /** Whether {@link takeOperation} has more. */
   get hasOperation(): boolean {
-    return this.#operations !== 0
+    return !this.#operations.isEmpty
   }
 
   /** Of a packet that is about to be sent. */
@@ -195,13 +149,13 @@ export class Connection {
 
   /** Bytes of payload that may be sent now. Without credit the guest is asked for some. */
   offer(): number {
-    const { left } = this.#sending
+    const { left } = this.#outgoing
     if (left === 0) return 0
     const { sendable } = this.credit
     if (sendable > 0) {
-      this.#creditAsked = false
-    } else if (!this.#creditAsked) {
-      this.#creditAsked = true
+      this.#isCreditAsked = false
+    } else if (!this.#isCreditAsked) {
+      this.#isCreditAsked = true
       this.#send(spec.VIRTIO_VSOCK_OP_CREDIT_REQUEST)
     }
     return Math.min(left, sendable)
@@ -209,9 +163,9 @@ export class Connection {
 
   /** Puts payload into a packet. @param length at most {@link offer} */
   fill(writer: Writer, length: number): void {
-    this.#sending.fill(writer, length)
+    this.#outgoing.fill(writer, length)
     this.credit.send(length)
-    if (this.#sending.left === 0) this.#host.wake(this)
+    if (this.#outgoing.left === 0) this.#host.wake(this)
   }
 
   /** The transport is gone, or starts anew: nothing can be sent any more. */
@@ -239,7 +193,8 @@ export class Connection {
       this.#opening = undefined
       opening.opened?.(this)
     }
-    this.#tellWriter()
+    const isEndSent = !this.#operations.has(spec.VIRTIO_VSOCK_OP_SHUTDOWN)
+    this.#outgoing.settle(isEndSent, () => this.#failure ?? this.#brokenPipe())
     if (this.#failure === undefined) this.#deliver()
     else this.#stream?.destroy(this.#failure)
   }
@@ -265,8 +220,8 @@ export class Connection {
     if (this.#opening === undefined) return
     this.#opening = undefined
     // A request that the guest has not seen needs no end.
-    if ((this.#operations & bit(spec.VIRTIO_VSOCK_OP_REQUEST)) !== 0) {
-      this.#operations = 0
+    if (this.#operations.has(spec.VIRTIO_VSOCK_OP_REQUEST)) {
+      this.#operations.clear()
       this.#close()
       this.#forget()
     } else if (this.#state !== CLOSED) this.#reset()
@@ -284,35 +239,28 @@ export class Connection {
 
   /** The stream wants to be given data, as it comes. */
   read(): void {
-    this.#wants = true
-    if (this.#inStream > 0) {
-      const length = this.#inStream
-      this.#inStream = 0
-      this.#forward(length)
-    }
+    this.#incoming.want()
     this.#deliver()
   }
 
   /** Sends bytes; none are under way. */
-  write(chunk: Uint8Array | readonly WriteChunk[], callback: Callback): void {
+  write(chunk: Uint8Array | readonly WriteChunk[], callback: StreamCallback): void {
     if (this.#isBroken) {
       callback(this.#brokenPipe())
       return
     }
-    if (chunk instanceof Uint8Array) this.#sending.set(chunk)
-    else this.#sending.setAll(chunk)
-    this.#writing = callback
-    if (this.#sending.left === 0) this.#host.wake(this)
+    this.#outgoing.write(chunk, callback)
+    if (this.#outgoing.left === 0) this.#host.wake(this)
     else this.#offerData()
   }
 
   /** All has been written, and sent. */
-  finish(callback: Callback): void {
+  finish(callback: StreamCallback): void {
     if (this.#isBroken) {
       callback()
       return
     }
-    this.#finishing = callback
+    this.#outgoing.finish(callback)
     this.#shutdownFlags |= spec.VIRTIO_VSOCK_SHUTDOWN_SEND
     this.#send(spec.VIRTIO_VSOCK_OP_SHUTDOWN)
   }
@@ -323,10 +271,8 @@ export class Connection {
    */
   end(error: Error | null, lingerMs: number): void {
     this.#stream = undefined
-    this.#received.clear()
-    this.#sending.clear()
-    this.#writing = undefined
-    this.#finishing = undefined
+    this.#incoming.clear()
+    this.#outgoing.forget()
     if (this.#state === ESTABLISHED) {
       if (error !== null) this.#reset()
       else {
@@ -350,7 +296,7 @@ export class Connection {
   }
 
   #send(operation: number): void {
-    this.#operations |= bit(operation)
+    this.#operations.add(operation)
     this.#host.control(this)
   }
 
@@ -363,15 +309,15 @@ export class Connection {
     this.#timer?.cancel()
   }
 
-  #receiveData(length: number, payload: Parameters<ReceiveBuffer['add']>[0], isWhole: boolean): Received {
-    if ((this.#peerShutdown & spec.VIRTIO_VSOCK_SHUTDOWN_SEND) !== 0)
-      return this.#violated(RECEIVED_BAD_OPERATION)
+  #receiveData(length: number, payload: Reader, isWhole: boolean): Received {
+    if (this.#incoming.isEnded) return this.#violated(RECEIVED_BAD_OPERATION)
     if (!isWhole) return this.#violated(RECEIVED_SHORT)
     if (!this.credit.receive(length)) return this.#violated(RECEIVED_TOO_MUCH)
     if (length > 0) {
       // Nobody reads a stream that has been destroyed, or will be.
-      if (this.#failure === undefined && !this.#received.add(payload, length))
+      if (this.#failure === undefined && !this.#incoming.add(payload, length)) {
         return this.#violated(RECEIVED_SHORT)
+      }
       this.#host.wake(this)
     }
     this.#offerData()
@@ -388,7 +334,8 @@ export class Connection {
     if ((flags & ~this.#peerShutdown) === 0) return
     this.#peerShutdown |= flags
     this.#host.wake(this)
-    if ((this.#peerShutdown & spec.VIRTIO_VSOCK_SHUTDOWN_RCV) !== 0) this.#dropUnsent()
+    if ((flags & spec.VIRTIO_VSOCK_SHUTDOWN_SEND) !== 0) this.#incoming.end()
+    if ((flags & spec.VIRTIO_VSOCK_SHUTDOWN_RCV) !== 0) this.#outgoing.drop()
     if (this.#peerShutdown === spec.VIRTIO_VSOCK_SHUTDOWN_BOTH) this.#reset()
   }
 
@@ -399,8 +346,8 @@ export class Connection {
 
   /** The connection is no more. What had come before the guest ended its side is still read. */
   #lose(code: DevicesErrorCode, what: string): void {
-    if ((this.#peerShutdown & spec.VIRTIO_VSOCK_SHUTDOWN_SEND) === 0) this.#fail(code, what)
-    this.#operations = 0
+    if (!this.#incoming.isEnded) this.#fail(code, what)
+    this.#operations.clear()
     this.#close()
     this.#host.wake(this)
     this.#forget()
@@ -409,26 +356,21 @@ export class Connection {
   /** An RST, and no packet after it. */
   #reset(): void {
     this.#close()
-    this.#operations = 0
+    this.#operations.clear()
     this.#send(spec.VIRTIO_VSOCK_OP_RST)
   }
 
   #close(): void {
     this.#state = CLOSED
-    this.#dropUnsent()
+    this.#outgoing.drop()
     this.#timer?.cancel()
     this.#timer = undefined
   }
 
-  #dropUnsent(): void {
-    if (this.#sending.left > 0) this.#isLost = true
-    this.#sending.clear()
-  }
-
   #fail(code: DevicesErrorCode, what: string): void {
-    if (!this.isAlive) return
+    if (!this.#isAlive) return
     this.#failure ??= connectionError(code, this, what)
-    this.#received.clear()
+    this.#incoming.clear()
     this.#host.wake(this)
   }
 
@@ -440,55 +382,15 @@ export class Connection {
   }
 
   #releaseIfDone(): void {
-    if (this.#isListed || this.isAlive || this.#isReleased) return
+    if (this.#isListed || this.#isAlive || this.#isReleased) return
     this.#isReleased = true
     this.#host.released()
   }
 
-  #forward(length: number): void {
-    this.credit.forward(length)
-    if (this.credit.updateDue && this.#state === ESTABLISHED) this.#send(spec.VIRTIO_VSOCK_OP_CREDIT_UPDATE)
-  }
-
-  /** As much as the stream takes: what it keeps in a buffer of its own counts as read when it asks for more. */
   #deliver(): void {
     const stream = this.#stream
     if (stream === undefined || this.#failure !== undefined) return
-    while (this.#wants) {
-      const chunk = this.#received.take()
-      if (chunk === undefined) break
-      if (stream.push(chunk)) this.#forward(chunk.length)
-      else {
-        this.#wants = false
-        this.#inStream += chunk.length
-      }
-    }
-    const isOver = (this.#peerShutdown & spec.VIRTIO_VSOCK_SHUTDOWN_SEND) !== 0 && this.#received.isEmpty
-    if (!isOver || this.#endTold || stream !== this.#stream) return
-    this.#endTold = true
-    stream.push(null)
+    this.#incoming.deliver(stream)
+    if (this.credit.updateDue && this.#state === ESTABLISHED) this.#send(spec.VIRTIO_VSOCK_OP_CREDIT_UPDATE)
   }
-
-  #tellWriter(): void {
-    const writing = this.#writing
-    if (writing !== undefined && this.#sending.left === 0) {
-      this.#writing = undefined
-      writing(this.#isLost ? (this.#failure ?? this.#brokenPipe()) : null)
-    }
-    const finishing = this.#finishing
-    if (finishing !== undefined && (this.#operations & bit(spec.VIRTIO_VSOCK_OP_SHUTDOWN)) === 0) {
-      this.#finishing = undefined
-      finishing()
-    }
-  }
-}
-
-/** An error as those of Node's sockets. */
-export function connectionError(
-  code: DevicesErrorCode,
-  { hostPort, guestPort }: { readonly hostPort?: number; readonly guestPort: number },
-  what: string,
-): DevicesError {
-  const host = hostPort === undefined ? '' : ` with port ${hostPort} of the host`
-  return new DevicesError(code, `vsock: port ${guestPort} of the guest${host}: ${what}`)
 }

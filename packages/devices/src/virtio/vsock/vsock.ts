@@ -1,9 +1,6 @@
 /**
  * The socket device: virtio 1.2 section 5.10. Streams between the guest's AF_VSOCK sockets and Node streams, in both
  * directions. Not here: SOCK_SEQPACKET, which is not offered.
- *
- * The guest's packets are dealt with as they come; what they mean to streams, and so all code of the user's, runs after that,
- * in a tick of its own. What the streams then write is sent at the end of that tick.
  */
 import type { DescriptorChain, Reader } from '@vmm/virtio-queue'
 import type { PendingCall } from '../../host.ts'
@@ -12,15 +9,8 @@ import { attachOnce } from '../attached.ts'
 import type { VirtioDevice, VirtioTransport } from '../device.ts'
 import { BUSY, LATER, QueueRunner } from '../queue-runner.ts'
 import { VIRTIO_ID_VSOCK } from '../spec.ts'
-import type { Opening } from './connection.ts'
-import {
-  Connection,
-  type ConnectionHost,
-  connectionError,
-  RECEIVED,
-  RECEIVED_SHORT,
-  RECEIVED_TOO_MUCH,
-} from './connection.ts'
+import { Connection, RECEIVED, RECEIVED_SHORT, RECEIVED_TOO_MUCH } from './connection.ts'
+import { type ConnectionHost, connectionError, type Opening } from './connection-host.ts'
 import * as faults from './faults.ts'
 import { PacketHeader } from './header.ts'
 import { type VsockListener, VsockRequest } from './listener.ts'
@@ -33,9 +23,9 @@ import {
 } from './options.ts'
 import { NO_ROOM, NOTHING, Outbox } from './outbox.ts'
 import { checkPort, Ports } from './ports.ts'
-import { ReadyQueue } from './ready-queue.ts'
 import * as spec from './spec.ts'
 import { VsockStream, type VsockStreamOptions } from './stream.ts'
+import { Turns } from './turns.ts'
 
 /** Entries of the queues for packets: twice Linux's usual number of buffers. */
 const QUEUE_SIZE = 256
@@ -45,8 +35,6 @@ const EVENT_QUEUE_SIZE = 8
 const BATCH = 128
 /** and the most bytes to take, but for the packet that passes it: some milliseconds. */
 const BATCH_BYTES = 2 ** 23
-/** How often what the streams were told and what they write in turn is dealt with in one turn of the event loop. */
-const ROUNDS = 4
 /** For the guest to answer a call. */
 const CONNECT_TIMEOUT_MS = 5000
 
@@ -76,16 +64,12 @@ export class Vsock implements VirtioDevice, Disposable {
   readonly #ports = new Ports<Opening>()
   readonly #outbox: Outbox
   readonly #header = new PacketHeader()
-  readonly #woken = new ReadyQueue<Connection>()
   readonly #host: ConnectionHost
-  readonly #turn: () => void = () => this.#settle()
+  readonly #turns: Turns
   /** For a request on a port that nobody listens on. */
   #fallback: (() => Opening) | undefined
   /** Connections that anybody still holds something for. */
   #held = 0
-  #isTurnDue = false
-  #isSettling = false
-  #isTelling = false
   /** The guest is not listened to while answers to it find no room. */
   #isBlocked = false
   #isClosed = false
@@ -101,6 +85,10 @@ export class Vsock implements VirtioDevice, Disposable {
     this.#settings = vsockSettings(options)
     new DataView(this.config.buffer).setUint32(0, this.#settings.guestCid, true)
     this.#outbox = new Outbox(this.#settings.guestCid)
+    this.#turns = new Turns({
+      transmit: () => this.#transmit(),
+      defer: (callback) => this.#transport?.defer(callback),
+    })
     this.#host = this.#connectionHost()
   }
 
@@ -274,18 +262,13 @@ export class Vsock implements VirtioDevice, Disposable {
     return {
       control: (connection) => {
         this.#outbox.control(connection)
-        if (!this.#isTelling) this.#turnSoon()
+        this.#turns.soon()
       },
       data: (connection) => {
         this.#outbox.data(connection)
-        if (!this.#isTelling) this.#turnSoon()
+        this.#turns.soon()
       },
-      wake: (connection) => {
-        if (connection.inWoken) return
-        connection.inWoken = true
-        this.#woken.push(connection)
-        if (!this.#isTelling) this.#turnSoon()
-      },
+      wake: (connection) => this.#turns.wake(connection),
       forget: (connection) => this.#ports.remove(connection),
       released: () => {
         this.#held -= 1
@@ -350,7 +333,7 @@ export class Vsock implements VirtioDevice, Disposable {
   #refuse(header: PacketHeader): void {
     if (header.op === spec.VIRTIO_VSOCK_OP_RST) return
     this.#outbox.reset(header.dstPort, header.srcPort, header.type)
-    this.#turnSoon()
+    this.#turns.soon()
   }
 
   #faulty(fault: typeof faults.FAULT_HEADER): 0 {
@@ -393,43 +376,5 @@ export class Vsock implements VirtioDevice, Disposable {
     if (!this.#isBlocked || !this.#outbox.hasRoom) return
     this.#isBlocked = false
     this.#tx?.run()
-  }
-
-  /** What is to be told and sent is, after what is under way; in a later turn where that came of a whole turn's work. */
-  #turnSoon(): void {
-    if (this.#isTurnDue) return
-    this.#isTurnDue = true
-    if (!this.#isSettling) process.nextTick(this.#turn)
-  }
-
-  #settle(): void {
-    this.#isSettling = true
-    try {
-      // What was sent makes room for more.
-      for (let round = 0; round < ROUNDS && this.#isTurnDue; round += 1) {
-        this.#isTurnDue = false
-        this.#tell()
-      }
-    } finally {
-      this.#isSettling = false
-      if (this.#isTurnDue) this.#transport?.defer(this.#turn)
-    }
-  }
-
-  /** Tells the streams that were woken; what they write meanwhile is sent after that. */
-  #tell(): void {
-    this.#isTelling = true
-    try {
-      for (let left = this.#woken.length; left > 0; left -= 1) {
-        const connection = this.#woken.shift() as Connection
-        connection.inWoken = false
-        connection.settle()
-      }
-    } finally {
-      this.#isTelling = false
-      // Those woken by others, and all that are left where the user's code has thrown.
-      if (this.#woken.length > 0) this.#isTurnDue = true
-      this.#transmit()
-    }
   }
 }
