@@ -13,14 +13,22 @@ const EINTR = 4
 const EAGAIN = 11
 const EOPNOTSUPP = 95
 
-/** <linux/magic.h>: tmpfs, ramfs, hugetlbfs. Nothing to wait for, and no RWF_NOWAIT. */
-const MEMORY_FILE_SYSTEMS: readonly number[] = [0x0102_1994, 0x8584_58f6, 0x9584_58f6]
+/** How to go about reads, or writes: without waiting, waiting, waiting but not for long, or not at all. */
+type Mode = 'nowait' | 'wait' | 'patient' | 'never'
+
+/**
+ * How to read from file systems that have no RWF_NOWAIT, by their numbers in <linux/magic.h>. tmpfs, ramfs and hugetlbfs have nothing
+ * to wait for. overlayfs is that of containers, over a local disk. What is behind others may be far away.
+ */
+const READ_MODES: ReadonlyMap<number, Mode> = new Map([
+  [0x0102_1994, 'wait'],
+  [0x8584_58f6, 'wait'],
+  [0x9584_58f6, 'wait'],
+  [0x794c_7630, 'patient'],
+])
 
 /** What {@link AtOnce.move} returns where others have to do it. */
 export const WOULD_WAIT: number = -EAGAIN
-
-/** How to go about reads, or writes: without waiting, waiting, waiting but not for long, or not at all. */
-type Mode = 'nowait' | 'wait' | 'patient' | 'never'
 
 export class AtOnce {
   readonly #file: DiskFile
@@ -63,9 +71,9 @@ export class AtOnce {
 
   /** The file system cannot tell whether it has to wait. */
   #giveUpNowait(toMemory: boolean): void {
-    const isMemory = MEMORY_FILE_SYSTEMS.includes(statfsSync(`/proc/self/fd/${this.#file.fd}`).type)
-    if (toMemory) this.#reads = isMemory ? 'wait' : 'never'
-    else this.#writes = isMemory ? 'wait' : 'patient'
+    const mode = READ_MODES.get(statfsSync(`/proc/self/fd/${this.#file.fd}`).type)
+    if (toMemory) this.#reads = mode ?? 'never'
+    else this.#writes = mode ?? 'patient'
   }
 
   #bounced(fd: number, job: Job): number {

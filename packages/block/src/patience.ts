@@ -1,8 +1,9 @@
 /**
  * Whether to do at once what may have to wait. Writes to the page cache take microseconds, until the host holds up those who
- * dirty it: then each takes up to 200 ms, and the event loop with it. After that it is left to others for a while.
+ * dirty it: then each takes up to 200 ms, and the event loop with it. After that it is left to others for a while. So it is with
+ * reads where the file system cannot say whether they have to wait.
  *
- * A write that took long may not have waited at all: others had the CPU. So the first slow one makes those after it be watched, and
+ * What took long may not have waited at all: others had the CPU. So the first slow one makes those after it be watched, and
  * one that is seen to wait is what counts.
  */
 import { countThreadWaits } from '@vmm/sys-util'

@@ -1,4 +1,5 @@
-import { closeSync, openSync, readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs'
+import { execFileSync } from 'node:child_process'
+import { closeSync, mkdirSync, openSync, readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
@@ -165,6 +166,28 @@ describe.each(CASES)('%s, %s', (_way, _memory, way, makeMemory) => {
       expect((await guest.write(64, pattern(0x8000, 5))).status).toBe(S_OK)
     },
   )
+})
+
+describe.each(WAYS.map((way) => [way.name, way] as const))('a container’s file system: %s', (_way, way) => {
+  test.skipIf(support.skipWithoutMount('overlayfs'))('is read and written', async () => {
+    const base = support.smallFileSystem(0x10_0000)
+    const [lower, upper, work, merged] = ['lower', 'upper', 'work', 'merged'].map((name) => join(base, name))
+    for (const directory of [lower, upper, work, merged]) mkdirSync(directory as string)
+    const layers = `lowerdir=${lower},upperdir=${upper},workdir=${work}`
+    execFileSync('mount', ['-t', 'overlay', '-o', layers, 'overlay', merged as string])
+    own({ close: () => execFileSync('umount', [merged as string]) })
+    const path = join(merged as string, 'disk.img')
+    writeFileSync(path, pattern(SIZE))
+    const guest = new DiskGuest(openIn(way, path))
+    const scattered = pieces(8 * SECTOR, [700])
+    expect((await guest.write(8, pattern(8 * SECTOR, 4), scattered)).status).toBe(S_OK)
+    expect((await guest.read(8, scattered)).bytes.equals(pattern(8 * SECTOR, 4))).toBe(true)
+    expect(
+      (await guest.read(16, scattered)).bytes.equals(pattern(SIZE).subarray(16 * SECTOR, 24 * SECTOR)),
+    ).toBe(true)
+    expect((await guest.slowRequest(T_FLUSH, 0)).status).toBe(S_OK)
+    expect(guest.failures).toEqual([])
+  })
 })
 
 describe.each(WAYS.map((way) => [way.name, way] as const))('what is not needed any more: %s', (_way, way) => {
