@@ -49,10 +49,8 @@ describe('a hostile driver of virtio-vsock', () => {
             { packed, rxBufferSize: 300 },
           )
           const { vsock, guest, streams } = raw
-          vsock.listen(PORT, (stream) => {
-            streams.push(stream)
-            stream.on('error', () => {})
-          })
+          const keep = (stream: VsockStream) => streams.push(stream.on('error', () => {}))
+          vsock.listen(PORT, keep)
           for (const { besides, len, ...fields } of packets) {
             guest.send({ ...fields, ...(len === undefined ? {} : { len }) })
             if (besides !== 'nothing') await settle(3)
