@@ -38,6 +38,7 @@ const LAYERS: Readonly<Record<string, readonly string[]>> = {
   '@vmm/kvm-ioctls': ['@vmm/sys-util'],
   '@vmm/event-manager': ['@vmm/sys-util'],
   '@vmm/devices': ['@vmm/virtio-queue', '@vmm/event-manager', '@vmm/vm-memory'],
+  '@vmm/snapshot': ['@vmm/sys-util', '@vmm/vm-memory'],
   '@vmm/microvm': [
     '@vmm/devices',
     '@vmm/event-manager',

@@ -29,6 +29,8 @@ import { splitRange } from './range.ts'
 import type { FileRange } from './region.ts'
 import { GuestRegion } from './region.ts'
 
+export { type PageRun, residentRuns, touchedRuns } from './resident.ts'
+
 /** Where mmap(2) and memfd_create(2) take the logarithm of the huge page size: MAP_HUGE_SHIFT in <linux/mman.h>. */
 const HUGE_SHIFT = 26
 /** What statfs(2) says of hugetlbfs: <linux/magic.h>. */
