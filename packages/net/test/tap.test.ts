@@ -114,6 +114,20 @@ function udp(payload: Uint8Array): { packet: Packet; header: Header } {
   return { packet, header: { flags: NEEDS_CSUM, csumStart: packet.transport, csumOffset: 6 } }
 }
 
+/** "Who has the host's address?" */
+function arpRequest(): Uint8Array {
+  const bytes = (text: string, base: number): number[] =>
+    text.split(/[.:]/).map((part) => Number.parseInt(part, base))
+  return Uint8Array.from([
+    ...[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, ...bytes(GUEST_MAC, 16), 0x08, 0x06],
+    ...[0, 1, 0x08, 0, 6, 4, 0, 1, ...bytes(GUEST_MAC, 16), ...bytes(GUEST_IP, 10)],
+    ...[0, 0, 0, 0, 0, 0, ...bytes(HOST_IP, 10)],
+  ])
+}
+
+/** A frame that the host has no use for: of a type for local experiments. */
+const unanswered = (): Uint8Array => Uint8Array.from([...arpRequest().subarray(0, 12), 0x88, 0xb5, 0, 0])
+
 const forOne = (frames: readonly Received[]): Received[] =>
   frames.filter(({ frame }) => ((frame[0] as number) & 1) === 0)
 
@@ -321,6 +335,23 @@ describeInNamespace('frames on a tap', () => {
     expect(frames.map(({ frame }) => (frame[42] as number) + 256 * (frame[43] as number))).toEqual(
       Array.from({ length: 300 }, (_, i) => i),
     )
+  })
+
+  it("that are the host's own answers come before the event loop turns", async () => {
+    const { guest } = await guestOn('tap0')
+    guest.offer()
+    for (let i = 0; i < 5; i += 1) {
+      guest.send(arpRequest())
+      expect(forOne(guest.received())).toHaveLength(1)
+    }
+  })
+
+  it('that answer after many that were not answered come too', async () => {
+    const { guest } = await guestOn('tap0')
+    guest.offer()
+    for (let i = 0; i < 100; i += 1) guest.send(unanswered())
+    guest.send(arpRequest())
+    expect(await receivedBy(guest, 1)).toHaveLength(1)
   })
 
   it('of before the guest are not given to it', async () => {

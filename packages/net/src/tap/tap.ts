@@ -58,6 +58,9 @@ const EAGAIN = 11
 const EINVAL = 22
 const EBADFD = 77
 
+/** The most batches of the guest's to let pass without a look for answers: a power of two. */
+const LOOK_EACH_MAX = 64
+
 /** What a {@link Tap} is made of. */
 export interface TapParts {
   readonly name: string
@@ -74,6 +77,9 @@ interface TapQueue {
   watch: Watch | undefined
   /** It is read on in a later turn. */
   isDeferred: boolean
+  /** After how many batches of the guest's to look for answers, and how many are left of them. */
+  lookEach: number
+  untilLook: number
 }
 
 /**
@@ -110,7 +116,13 @@ export class Tap implements Network, Disposable {
   constructor({ name, files, isUp, mtu }: TapParts) {
     this.name = name
     this.queuePairs = files.length
-    this.#queues = files.map((file) => ({ file, watch: undefined, isDeferred: false }))
+    this.#queues = files.map((file) => ({
+      file,
+      watch: undefined,
+      isDeferred: false,
+      lookEach: 1,
+      untilLook: 1,
+    }))
     this.#frameBytes = VIRTIO_NET_HDR_SIZE + FRAME_BYTES_BESIDE_MTU + Math.min(mtu, 65535)
     this.#readBytes = this.#frameBytes
     this.#isUp = isUp
@@ -168,6 +180,19 @@ export class Tap implements Network, Disposable {
     return NET_DROPPED
   }
 
+  /**
+   * The guest has sent what it had. Where the host's own kernel is who answers, the answers are there by now: a look is worth it
+   * that is cheaper than to be woken for them, as long as it finds some.
+   */
+  commit(pair: number): void {
+    const queue = this.#queues[pair]
+    if (queue === undefined) return
+    queue.untilLook -= 1
+    if (queue.untilLook > 0) return
+    queue.lookEach = this.#receive(pair) > 0 ? 1 : Math.min(LOOK_EACH_MAX, 2 * queue.lookEach)
+    queue.untilLook = queue.lookEach
+  }
+
   refill(pair: number): void {
     this.#receive(pair)
   }
@@ -207,12 +232,12 @@ export class Tap implements Network, Disposable {
     else if (index < this.#active && (events & EPOLLIN) !== 0) this.#receive(index)
   }
 
-  /** Reads frames into the guest's buffers, as long as there are both, up to a batch. */
-  #receive(index: number): void {
+  /** Reads frames into the guest's buffers, as long as there are both, up to a batch. @returns how many */
+  #receive(index: number): number {
     const queue = this.#queues[index]
     const receiver = this.#sink?.receivers[index]
     if (queue === undefined || receiver === undefined || queue.isDeferred || this.#isClosed || this.#isGone)
-      return
+      return 0
     let left = BATCH
     while (left > 0 && receiver.reserve(this.#readBytes) > 0) {
       const result = this.#readFrame(queue.file.fd, receiver)
@@ -224,12 +249,13 @@ export class Tap implements Network, Disposable {
       left -= 1
     }
     receiver.flush()
-    if (left > 0) return
+    if (left > 0) return BATCH - left
     queue.isDeferred = true
     setImmediate(() => {
       queue.isDeferred = false
       this.#receive(index)
     })
+    return BATCH
   }
 
   /** @returns the bytes of a frame, whatever became of it; or the negative errno */
