@@ -17,7 +17,7 @@ export class VirtioTerminal {
   readonly #console: Console
   readonly #stream: Duplex
   readonly #resized = (): void => {
-    this.#console.ports[0]?.resize(this.#output.columns, this.#output.rows)
+    this.#console.port(0).resize(this.#output.columns, this.#output.rows)
   }
 
   constructor(output: WriteStream) {
@@ -26,7 +26,7 @@ export class VirtioTerminal {
     this.#console = new Console({
       ports: [{ console: true, ...(output.isTTY ? { columns, rows } : {}) }],
     })
-    this.#stream = (this.#console.ports[0] as Console['ports'][number]).open()
+    this.#stream = this.#console.port(0).open()
     this.#stream.pipe(output)
     // Node makes one of SIGWINCH.
     output.on('resize', this.#resized)

@@ -48,9 +48,7 @@ export class ConsoleGuest extends Guest<Console> {
   }
 
   port(id: number): ConsolePort {
-    const port = this.device.ports[id]
-    if (port === undefined) throw new Error(`no port ${id}`)
-    return port
+    return this.device.port(id)
   }
 
   /** Opens a port on the host's side. */

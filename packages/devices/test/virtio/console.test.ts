@@ -245,6 +245,14 @@ describe('virtio-console', () => {
     expect(guest.messages()).toEqual([])
   })
 
+  it('gives its ports by number and by name', () => {
+    const { device } = new ConsoleGuest()
+    expect([device.port(0), device.port('agent')]).toEqual([...device.ports])
+    for (const which of [2, -1, 'agents', '0']) {
+      expect(codeThrownBy(() => device.port(which))).toBe('ERR_DEVICE_OPTION')
+    }
+  })
+
   it('has one stream at a time', () => {
     const { guest, second } = connected()
     expect(codeThrownBy(() => guest.port(1).open())).toBe('ERR_DEVICE_BUSY')
@@ -338,6 +346,29 @@ describe('virtio-console', () => {
         () => new MmioTransport({ device, memory: new ConsoleGuest().mock, interrupt: { trigger() {} } }),
       ),
     ).toBe('ERR_DEVICE_OPTION')
+  })
+})
+
+describe('a host whose listeners throw', () => {
+  it('is told so by an uncaught exception, and the guest goes on', async () => {
+    const others = process.listeners('uncaughtException')
+    process.removeAllListeners('uncaughtException')
+    const thrown: unknown[] = []
+    process.on('uncaughtException', (error) => thrown.push(error))
+    try {
+      const { guest, second } = connected()
+      const error = new Error('a bug of the host')
+      second.on('data', () => {
+        throw error
+      })
+      await turn()
+      expect(guest.output(1, 'text')).toBe(true)
+      await turn()
+      expect(thrown).toEqual([error])
+    } finally {
+      process.removeAllListeners('uncaughtException')
+      for (const listener of others) process.on('uncaughtException', listener)
+    }
   })
 })
 

@@ -45,9 +45,8 @@ const BUFFER: VirtioFault = Object.freeze({
  * @example
  * ```ts
  * const device = new Console({ ports: [{ console: true, columns: 80, rows: 24 }, { name: 'agent' }] })
- * const [terminal, agent] = device.ports
- * process.stdin.pipe(terminal.open()).pipe(process.stdout)
- * agent.open().end('a line for whoever reads /dev/virtio-ports/agent\n')
+ * process.stdin.pipe(device.port(0).open()).pipe(process.stdout)
+ * device.port('agent').open().end('a line for whoever reads /dev/virtio-ports/agent\n')
  * ```
  */
 export class Console implements VirtioDevice {
@@ -87,6 +86,17 @@ export class Console implements VirtioDevice {
     this.#writeSize()
   }
 
+  /**
+   * A port.
+   * @param which its number, in the order of the options, or its name
+   * @throws DevicesError ERR_DEVICE_OPTION where there is none
+   */
+  port(which: number | string): ConsolePort {
+    const port = this.ports.find(({ id, name }) => (typeof which === 'number' ? id : name) === which)
+    if (port !== undefined) return port
+    throw new DevicesError('ERR_DEVICE_OPTION', `virtio-console: there is no port ${which}`)
+  }
+
   attach(transport: VirtioTransport): void {
     this.#transport = attachOnce(this.#transport, transport, 'virtio-console')
     const runners: QueueRunner[] = []
@@ -110,7 +120,7 @@ export class Console implements VirtioDevice {
 
   /** Without multiport there is one port, and it is open. */
   activate(): void {
-    if (!this.#isMultiport) this.#setGuestOpen(this.#firstPort, true)
+    if (!this.#isMultiport) this.#setGuestOpen(this.port(0), true)
   }
 
   notify(queue: number): void {
@@ -130,7 +140,7 @@ export class Console implements VirtioDevice {
 
   /** The emergency write, and nothing else. */
   writeConfig(offset: number, _size: number, value: number): void {
-    if (offset === spec.CONFIG_EMERG_WR_OFFSET) this.#firstPort.writeByte(value & 0xff)
+    if (offset === spec.CONFIG_EMERG_WR_OFFSET) this.port(0).writeByte(value & 0xff)
   }
 
   state(): ConsoleState {
@@ -147,10 +157,6 @@ export class Console implements VirtioDevice {
 
   get #isMultiport(): boolean {
     return ((this.#transport?.featuresLow ?? 0) & MULTIPORT_BIT) !== 0
-  }
-
-  get #firstPort(): ConsolePort {
-    return this.ports[0] as ConsolePort
   }
 
   /** Whether a buffer has no bytes for the device: such a one has no use. */
@@ -220,7 +226,7 @@ export class Console implements VirtioDevice {
 
   /** The configuration space has the first port's alone. */
   #writeSize(): void {
-    const { columns, rows } = this.#firstPort
+    const { columns, rows } = this.port(0)
     this.#view.setUint16(spec.CONFIG_COLS_OFFSET, columns, true)
     this.#view.setUint16(spec.CONFIG_ROWS_OFFSET, rows, true)
   }

@@ -60,9 +60,14 @@ export class PortStream extends Duplex {
       this.#taken = 0
       this.#inputDone = undefined
       // May come back at once with the next chunk.
-      done?.()
+      this.#guard(() => done?.())
     }
     return count
+  }
+
+  /** Gives the host output, which becomes its own. */
+  giveOutput(chunk: Uint8Array): void {
+    this.#guard(() => this.push(chunk))
   }
 
   /** Node asks before it takes what it has been asked for: there is room after that. */
@@ -89,5 +94,16 @@ export class PortStream extends Duplex {
     this.#inputDone = undefined
     this.#host.closed(this)
     done(error)
+  }
+
+  /** What a listener throws is uncaught, as with any stream, but the guest gets its buffer back. */
+  #guard(action: () => void): void {
+    try {
+      action()
+    } catch (error) {
+      process.nextTick(() => {
+        throw error
+      })
+    }
   }
 }

@@ -200,7 +200,7 @@ export class ConsolePort {
       // What follows is not in guest memory.
       if (length === 0) return 0
       this.#turnBytes -= length
-      stream.push(chunk.subarray(0, length))
+      stream.giveOutput(chunk.subarray(0, length))
     }
     return 0
   }
@@ -223,7 +223,7 @@ export class ConsolePort {
   writeByte(byte: number): void {
     const stream = this.#stream
     if (stream === undefined) return
-    if (stream.room > 0) stream.push(Buffer.of(byte))
+    if (stream.room > 0) stream.giveOutput(Buffer.of(byte))
     else this.#host.outputLost(this, 1)
   }
 
