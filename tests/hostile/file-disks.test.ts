@@ -11,9 +11,9 @@ import { type Blk, SECTOR_SIZE } from '@vmm/devices/virtio'
 import { Mapping } from '@vmm/sys-util'
 import { afterAll, beforeAll, expect } from 'vitest'
 import type { Target } from '../../packages/devices/test/virtio/hostile-attack.ts'
+import { BLOCK_REQUESTS, diskVictim } from '../../packages/devices/test/virtio/hostile-disk-targets.ts'
 import { HostileMemory } from '../../packages/devices/test/virtio/hostile-memory.ts'
 import { describeAttacks } from '../../packages/devices/test/virtio/hostile-suite.ts'
-import { BLOCK_REQUESTS, diskVictim } from '../../packages/devices/test/virtio/hostile-targets.ts'
 
 const DISK_BYTES = 8 * SECTOR_SIZE
 

@@ -1,4 +1,5 @@
 /** What a hostile driver does, one thing after the other: values that are as they should be, nearly so, and not at all. */
+import type { MockBuffer, RawDescriptor } from '@vmm/virtio-queue/testing'
 import fc from 'fast-check'
 import { VIRTIO_MMIO_SIZE } from '../../src/virtio/index.ts'
 import * as reg from '../../src/virtio/mmio/registers.ts'
@@ -47,7 +48,38 @@ function rarely<T>(arbitrary: fc.Arbitrary<T[]>): fc.Arbitrary<T[]> {
 }
 
 /** One step of an attack. */
-export const step = fc.oneof(
+export type Step =
+  | { readonly do: 'register'; readonly offset: number; readonly value: number; readonly size: number }
+  | { readonly do: 'memory'; readonly address: number; readonly bytes: Uint8Array }
+  /** Rings and what lies beside them: 64 KiB for each queue. */
+  | {
+      readonly do: 'ring'
+      readonly queue: number
+      readonly area: number
+      readonly offset: number
+      readonly bytes: Uint8Array
+    }
+  | {
+      readonly do: 'request'
+      readonly which: number
+      readonly address: number
+      /** Bytes that are not as they should be. */
+      readonly wrong: readonly (readonly [at: number, byte: number])[]
+      /** Buffers that are too many, in front of the last one. */
+      readonly more: readonly MockBuffer[]
+      /** How far the last buffer is too short. */
+      readonly less: number
+      readonly indirect: boolean
+      readonly ring: boolean
+    }
+  | { readonly do: 'descriptors'; readonly queue: number; readonly raw: readonly RawDescriptor[] }
+  | { readonly do: Deed; readonly value: number }
+
+const DEEDS = ['begin', 'turn', 'turns', 'doorbell', 'host', 'wait', 'reap', 'stop'] as const
+/** What takes no more than a number, or nothing, to say. */
+type Deed = (typeof DEEDS)[number]
+
+export const step: fc.Arbitrary<Step> = fc.oneof(
   {
     weight: 4,
     arbitrary: fc.record({
@@ -66,7 +98,6 @@ export const step = fc.oneof(
     arbitrary: fc.record({ do: fc.constant('memory' as const), address, bytes }),
   },
   {
-    // Rings and what lies beside them: 64 KiB for each queue.
     weight: 2,
     arbitrary: fc.record({
       do: fc.constant('ring' as const),
@@ -82,11 +113,8 @@ export const step = fc.oneof(
       do: fc.constant('request' as const),
       which: fc.nat(0xff),
       address,
-      /** Bytes that are not as they should be. */
       wrong: rarely(fc.array(fc.tuple(fc.nat(0x40), fc.nat(0xff)), { maxLength: 3 })),
-      /** Buffers that are too many, in front of the last one. */
       more: rarely(fc.array(fc.record({ address, length, writable: fc.boolean() }), { maxLength: 2 })),
-      /** How far buffers are too short, from the last one on. */
       less: fc.oneof({ weight: 5, arbitrary: fc.constant(0) }, fc.nat(3)),
       indirect: fc.boolean(),
       ring: fc.boolean(),
@@ -103,22 +131,8 @@ export const step = fc.oneof(
   {
     weight: 6,
     arbitrary: fc.record({
-      do: fc.constantFrom(
-        ...([
-          'begin',
-          'turn',
-          'turns',
-          'doorbell',
-          'host',
-          'host',
-          'wait',
-          'reap',
-          'config',
-          'stop',
-        ] as const),
-      ),
+      do: fc.constantFrom(...DEEDS),
       value,
     }),
   },
 )
-export type Step = typeof step extends fc.Arbitrary<infer T> ? T : never

@@ -11,13 +11,13 @@ import { type Step, step } from './hostile-steps.ts'
 
 /** The long run (`npm run test:hostile`) does more of everything. */
 const IS_LONG = process.env['VMM_HOSTILE_MINUTES'] !== undefined
-const RUNS = IS_LONG ? 500 : 50
+const RUNS = IS_LONG ? 150 : 30
 const STEPS_MAX = 150
 /** Steps between two looks at what has grown. */
-const GROWTH_STEPS = IS_LONG ? 40_000 : 6000
-/** What may come and go: 22 bytes for each step of the short run. Code that was compiled meanwhile is there once. */
+const GROWTH_STEPS = IS_LONG ? 35_000 : 4000
+/** What may come and go: 33 bytes for each step of the short run. Code that was compiled meanwhile is there once. */
 const GROWTH_BYTES = 2 ** 17
-const RACE_STEPS = IS_LONG ? 30_000 : 2000
+const RACE_STEPS = IS_LONG ? 5000 : 1500
 const CHUNK = 500
 
 setFlagsFromString('--expose-gc')

@@ -418,6 +418,24 @@ describe('what the guest receives', () => {
     }
   })
 
+  it('goes on after a malformed buffer behind one that was taken and not used', () => {
+    const { guest, network } = setUp()
+    const [driver] = guest.drivers
+    const good = { address: RX, length: 100, writable: true }
+    driver?.add([good])
+    driver?.add([{ address: RX, length: 1, writable: true }])
+    driver?.publish()
+    guest.notify(0)
+    // Longer than what there is: the first buffer was taken for it, the second is none.
+    expect(give(network, frameOf(1000))).toBe(NET_DROPPED)
+    driver?.reapAll()
+    for (let i = 0; i < 3; i += 1) driver?.add([good])
+    driver?.publish()
+    guest.notify(0)
+    expect(give(network, frameOf(60))).toBe(NET_DONE)
+    expect(driver?.reapAll().length).toBe(1)
+  })
+
   it('skips buffers that are too short for a header, read-only, or nowhere, and returns them', () => {
     const { guest, network } = setUp()
     guest.offer([HDR - 1])
