@@ -2,7 +2,9 @@
  * A bare-metal guest that attacks all of its devices, on real KVM: guest/hostile. Short here; `npm run test:hostile` goes on with
  * one seed after the other, and VMM_HOSTILE_SEED=N begins at the one that failed.
  */
+import { once } from 'node:events'
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { createServer, type Server } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
@@ -13,7 +15,7 @@ import { describeWithKvm } from '../support/kvm.ts'
 const ATTACK = join(import.meta.dirname, '../../guest/hostile/attack.c')
 const MINUTES = Number(process.env['VMM_HOSTILE_MINUTES'] ?? 0)
 const FIRST_SEED = Number(process.env['VMM_HOSTILE_SEED'] ?? Date.now() % 1_000_000)
-const STEPS = MINUTES > 0 ? 400 : 100
+const STEPS = MINUTES > 0 ? 1000 : 300
 /** What a VMM may say of all that: a guest must not fill its host's log. */
 const LINES_MAX = 20
 const DISK_BYTES = 2 ** 20
@@ -23,6 +25,7 @@ const TIMEOUT_SECONDS = 240
 
 let folder: string
 let kernel: string
+let server: Server
 const file = (name: string) => join(folder, name)
 
 /** Everything in a folder, by name. */
@@ -32,12 +35,17 @@ function contents(path: string): Record<string, string> {
   )
 }
 
-/** All devices that example-vmm has. */
+/** Disks that are attacked: each engine, one of them with a rate limit. */
+const DISKS = ['engine=io_uring', 'engine=threads', 'engine=sync,iops=500']
+const disk = (index: number) => file(`disk${index}.img`)
+
+/** The devices that need no rights: disks by all engines, one of them read-only, and one of each other kind. */
 function devices(): string[] {
   return [
-    ...['--disk', `path=${file('attacked.img')}`],
-    ...['--disk', `path=${file('beside/read-only.img')},readonly=on,id=read-only`],
-    '--rng',
+    ...DISKS.flatMap((options, i) => ['--disk', `path=${disk(i)},${options}`]),
+    ...['--disk', `path=${file('beside/read-only.img')},readonly=on`],
+    ...['--rng', '--balloon', 'reporting=on,stats=1'],
+    ...['--vsock', `cid=3,uds=${file('vsock')}`],
   ]
 }
 
@@ -54,7 +62,7 @@ async function attack(seed: number, cpus: number): Promise<void> {
   expect(stderr.split('\n').length, what).toBeLessThanOrEqual(LINES_MAX)
   // What was not attacked is as it was, and what was is as large.
   expect(contents(file('beside')), what).toEqual(before)
-  expect(readFileSync(file('attacked.img')).length, what).toBe(DISK_BYTES)
+  for (const i of DISKS.keys()) expect(readFileSync(disk(i)).length, what).toBe(DISK_BYTES)
 }
 
 describeWithKvm('a guest that attacks its devices', () => {
@@ -62,15 +70,27 @@ describeWithKvm('a guest that attacks its devices', () => {
     kernel = await buildBareGuest(ATTACK)
     folder = mkdtempSync(join(tmpdir(), 'vmm-hostile-'))
     mkdirSync(file('beside'))
-    for (const name of ['attacked.img', 'beside/read-only.img', 'beside/neighbour.img']) {
-      writeFileSync(file(name), new Uint8Array(DISK_BYTES).fill(DISK_FILL))
+    const beside = ['read-only.img', 'neighbour.img'].map((name) => file(`beside/${name}`))
+    for (const path of [...beside, ...[...DISKS.keys()].map(disk)]) {
+      writeFileSync(path, new Uint8Array(DISK_BYTES).fill(DISK_FILL))
     }
+    // What the guest dials, port 1024: it reads, and says what it has read.
+    server = createServer((socket) => socket.on('error', () => {}).pipe(socket))
+    await once(server.listen(`${file('vsock')}_1024`), 'listening')
   })
-  afterAll(() => rmSync(folder, { recursive: true }))
+  afterAll(() => {
+    server.close()
+    rmSync(folder, { recursive: true })
+  })
 
   for (const cpus of [1, 2]) {
     test(`does no harm to its host with ${cpus} CPUs (seed ${FIRST_SEED})`, () => attack(FIRST_SEED, cpus))
   }
+
+  test('gets through to its disks', () => {
+    const isAsItWas = (i: number) => readFileSync(disk(i)).every((byte) => byte === DISK_FILL)
+    expect([...DISKS.keys()].map(isAsItWas)).toEqual(DISKS.map(() => false))
+  })
 
   if (MINUTES > 0) {
     test(`does no harm to its host for ${MINUTES} minutes (first seed ${FIRST_SEED})`, {
