@@ -2,21 +2,18 @@
  * `example-vmm`: options in, a VM run to its end, exit status out.
  */
 import { writeFileSync } from 'node:fs'
-import { BlockError } from '@vmm/block'
-import { connectInput, DevicesError } from '@vmm/devices'
-import { Rng } from '@vmm/devices/virtio'
-import { KvmError } from '@vmm/kvm-ioctls'
-import { LoaderError } from '@vmm/linux-loader'
-import { type AttachDevice, MicroVm, MicroVmError } from '@vmm/microvm'
-import { SystemError } from '@vmm/sys-util'
-import { MemoryError } from '@vmm/vm-memory'
-import { VsockError } from '@vmm/vsock'
+import { connectInput } from '@vmm/devices'
+import { type AttachDevice, MicroVm } from '@vmm/microvm'
 import { VmBalloon } from './devices/balloon.ts'
 import { VirtioTerminal } from './devices/console.ts'
 import { diskDevice } from './devices/disk.ts'
+import { netDevice } from './devices/net.ts'
+import { rngDevice } from './devices/rng.ts'
+import { shareDevice } from './devices/share.ts'
 import { vsockDevice } from './devices/vsock.ts'
 import { type RunEnd, runEnd, STATUS_HOST_FAILURE, STATUS_OK, STATUS_TIMEOUT, STATUS_USAGE } from './end.ts'
-import { MIB, parseArguments, type RunOptions, UsageError } from './options.ts'
+import { isExpected, isUsage, UsageError } from './errors.ts'
+import { MIB, parseArguments, type RunOptions } from './options.ts'
 import { ReportBuilder, writeReport } from './report.ts'
 import { residentKib } from './resident.ts'
 import { attachTerminal } from './terminal.ts'
@@ -39,9 +36,10 @@ function endFromOutside(stop: Stop, timeout: number | undefined): void {
 }
 
 /** The devices that were asked for, in the order in which the guest finds them. */
-function devices({ disk, rng, vsock }: RunOptions): AttachDevice[] {
-  const asked = disk.map(diskDevice)
-  if (rng) asked.push((host) => host.virtio.attach(new Rng()))
+function devices({ disk, net, rng, share, vsock }: RunOptions): AttachDevice[] {
+  const asked = [...disk.map(diskDevice), ...net.map(netDevice)]
+  if (rng !== undefined) asked.push(rngDevice(rng))
+  asked.push(...share.map(shareDevice))
   if (vsock !== undefined) asked.push(vsockDevice(vsock))
   return asked
 }
@@ -102,32 +100,6 @@ function checkWritable(path: string): void {
   } catch (error) {
     throw new UsageError(`--report: ${(error as Error).message}`)
   }
-}
-
-/** Errors that tell all in their message: a stack trace would say nothing more. */
-function isExpected(error: unknown): error is Error {
-  return (
-    error instanceof BlockError ||
-    error instanceof DevicesError ||
-    error instanceof UsageError ||
-    error instanceof KvmError ||
-    error instanceof LoaderError ||
-    error instanceof MemoryError ||
-    error instanceof MicroVmError ||
-    error instanceof SystemError ||
-    error instanceof VsockError
-  )
-}
-
-/** Errors of what was asked for, as against those of the host. */
-function isUsage(error: unknown): boolean {
-  return (
-    error instanceof BlockError ||
-    error instanceof LoaderError ||
-    error instanceof MicroVmError ||
-    error instanceof UsageError ||
-    error instanceof VsockError
-  )
 }
 
 async function main(): Promise<number> {

@@ -6,12 +6,11 @@ import { Command, CommanderError, InvalidArgumentError, Option } from 'commander
 import { type BalloonOption, EMPTY_BALLOON, parseBalloon } from './devices/balloon.ts'
 import { CONSOLES } from './devices/console.ts'
 import { type DiskOption, parseDisk } from './devices/disk.ts'
+import { type NetOption, parseNet } from './devices/net.ts'
+import { parseRng, type RngOption, UNLIMITED_RNG } from './devices/rng.ts'
+import { parseShare, type ShareOption } from './devices/share.ts'
 import { parseVsock, type VsockOption } from './devices/vsock.ts'
-
-/** What the user asked is impossible: exit status 2. */
-export class UsageError extends Error {
-  override readonly name = 'UsageError'
-}
+import { UsageError } from './errors.ts'
 
 /** Bytes in what --memory counts. */
 export const MIB: number = 2 ** 20
@@ -36,8 +35,12 @@ export interface RunOptions {
   readonly cpus: number
   /** The disks: /dev/vda and so on. */
   readonly disk: readonly DiskOption[]
-  /** Whether the guest gets an entropy device. */
-  readonly rng: boolean
+  /** The networks: eth0 and so on. */
+  readonly net: readonly NetOption[]
+  /** The entropy device; none without. */
+  readonly rng?: RngOption
+  /** Directories of the host. */
+  readonly share: readonly ShareOption[]
   /** Sockets between guest and host; none without. */
   readonly vsock?: VsockOption
   /** Where the terminal is: at COM1, or at hvc0. */
@@ -53,22 +56,33 @@ export interface RunOptions {
 }
 
 /** As commander has them. */
-interface GivenOptions extends Omit<RunOptions, 'cmdline' | 'balloon'> {
+interface GivenOptions extends Omit<RunOptions, 'cmdline' | 'balloon' | 'rng'> {
   readonly cmdline?: string
   /** True: without a value. */
   readonly balloon?: BalloonOption | true
+  /** True: without a value. */
+  readonly rng?: RngOption | true
 }
 
 /** @throws UsageError for options that do not go together */
 function complete(given: GivenOptions): RunOptions {
-  const { balloon: asked, cmdline = defaultCmdline(given.console), ...options } = given
-  if (asked === undefined) return { ...options, cmdline }
-  const balloon = asked === true ? EMPTY_BALLOON : asked
-  if (balloon.target >= options.memory * MIB) {
-    const target = `a target of ${balloon.target / MIB} MiB`
-    throw new UsageError(`--balloon: ${target} leaves nothing of ${options.memory} MiB of memory`)
+  const { balloon, rng, cmdline = defaultCmdline(given.console), ...options } = given
+  return {
+    ...options,
+    cmdline,
+    ...(rng === undefined ? {} : { rng: rng === true ? UNLIMITED_RNG : rng }),
+    ...(balloon === undefined ? {} : { balloon: fitting(balloon, options.memory) }),
   }
-  return { ...options, cmdline, balloon }
+}
+
+/** A balloon that leaves the guest something. */
+function fitting(asked: BalloonOption | true, memory: number): BalloonOption {
+  const balloon = asked === true ? EMPTY_BALLOON : asked
+  if (balloon.target >= memory * MIB) {
+    const target = `a target of ${balloon.target / MIB} MiB`
+    throw new UsageError(`--balloon: ${target} leaves nothing of ${memory} MiB of memory`)
+  }
+  return balloon
 }
 
 function defaultCmdline(console: RunOptions['console']): string {
@@ -123,7 +137,19 @@ export function parseArguments(args: readonly string[]): RunOptions | undefined 
       parseDisk,
       [],
     )
-    .option('--rng', 'give the guest random numbers by virtio-rng', false)
+    .option(
+      '--net <tap=NAME[,mac=MAC][,queues=N][,rate=BYTES][,pps=N]>',
+      'a network, on a tap; more than once for more',
+      parseNet,
+      [],
+    )
+    .option('--rng [rate=BYTES][,rps=N]', 'give the guest random numbers by virtio-rng', parseRng)
+    .option(
+      '--share <tag=NAME,path=DIRECTORY[,readonly=on]>',
+      'a directory of the host, by virtio-fs; more than once for more',
+      parseShare,
+      [],
+    )
     .option('--vsock <cid=N,uds=PATH>', 'connect sockets of guest and host, by a Unix socket', parseVsock)
     .addOption(
       new Option('--console <kind>', "the terminal's place: COM1, or hvc0")

@@ -6,9 +6,9 @@ import { join } from 'node:path'
 import { GuestMemory } from '@vmm/vm-memory'
 import { MappedMemory } from '@vmm/vm-memory/mmap'
 import { expect, it } from 'vitest'
+import { describeInNamespace, ip } from '../../../tests/support/namespace.ts'
 import { Switch } from '../src/index.ts'
 import { NetError, openTap, type Tap, type TapOptions } from '../src/tap.ts'
-import { describeInNamespace, ip } from './namespace.ts'
 import { isRight, MAC_A, MAC_B, numbered, type Packet, partialPacket } from './packets.ts'
 import {
   GSO_TCPV4,
