@@ -150,6 +150,15 @@ describe('a port of a guest', () => {
     expect(port.counters.framesOut).toBe(kept)
   })
 
+  it('lets no short frame overtake a long one that waits', () => {
+    const lan = new Switch()
+    const guest = guestOn(lan).offer(8, 256)
+    const { port: me } = listen(lan)
+    for (const length of [600, 1500, 60]) me.send(plainFrame(MAC_B, MAC_A, length))
+    expect(guest.received().map(({ frame }) => frame.length)).toEqual([600])
+    expect(guest.received().map(({ frame }) => frame.length)).toEqual([1500, 60])
+  })
+
   it('has one notification for what comes in one turn', () => {
     const lan = new Switch()
     const [one, two] = [guestOn(lan).offer(), guestOn(lan).offer()]

@@ -146,7 +146,13 @@ describeInNamespace('opening a tap', () => {
     link('tap0', 'mode tap')
     ip('link set tap0 mtu 9000')
     const tap = open('tap0')
-    expect([tap.name, tap.queuePairs, tap.linkUp, tap.closed]).toEqual(['tap0', 1, false, false])
+    expect([tap.name, tap.mtu, tap.queuePairs, tap.linkUp, tap.closed]).toEqual([
+      'tap0',
+      9000,
+      1,
+      false,
+      false,
+    ])
     tap.close()
     expect(tap.closed).toBe(true)
     expect(ip('link show tap0')).toContain('tap0')

@@ -93,6 +93,8 @@ export class Tap implements Network, Disposable {
   readonly queuePairs: number
   /** Of the interface, when it was opened. */
   readonly name: string
+  /** In bytes, when it was opened: what a guest may be told to use. */
+  readonly mtu: number
   readonly #queues: readonly TapQueue[]
   readonly #frameBytes: number
   readonly #vector = new IoVector(IOV_MAX)
@@ -115,6 +117,7 @@ export class Tap implements Network, Disposable {
   /** Use `openTap`. */
   constructor({ name, files, isUp, mtu }: TapParts) {
     this.name = name
+    this.mtu = mtu
     this.queuePairs = files.length
     this.#queues = files.map((file) => ({
       file,
