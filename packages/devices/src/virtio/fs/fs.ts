@@ -66,6 +66,12 @@ export class Fs implements VirtioDevice {
   readonly #pendingMax: number
   /** A queue waits for room among them. */
   #blocked = false
+  /** {@link #later} is on its way. */
+  #deferred = false
+  readonly #later: () => void = () => {
+    this.#deferred = false
+    this.#resume()
+  }
   /** Bytes that were moved in this batch. */
   #batchBytes = 0
   #waiting: (() => void)[] = []
@@ -116,7 +122,9 @@ export class Fs implements VirtioDevice {
 
   resetQueue(): void {
     // Other queues may have room now.
-    if (this.#blocked) this.#transport?.defer(() => this.#resume())
+    if (!this.#blocked || this.#deferred) return
+    this.#deferred = true
+    this.#transport?.defer(this.#later)
   }
 
   reset(): void {
