@@ -7,6 +7,8 @@ import type { VirtioBus } from './virtio-bus.ts'
 /** The VM, as its devices see it while it is made. */
 export interface DeviceHost {
   readonly memory: GuestMemory
+  /** Whether {@link discard} leaves zeros. */
+  readonly discardsToZero: boolean
   /**
    * Gives pages of guest memory back to the host: what a balloon asks for.
    * @param size in bytes; `address` and `size` are whole pages

@@ -182,6 +182,7 @@ export class MicroVm {
       memory: this.memory,
       virtio: this.#virtio,
       own: (owner) => this.#cleanup.add(owner),
+      discardsToZero: this.#ram.discardsToZero,
       discard: (address, size) => this.#ram.discard(address, size),
       beforeClose: (settle) => this.#settle.push(settle),
       warn: (message) => this.#events.warning?.(message),

@@ -131,6 +131,8 @@ function isOnHugetlbfs(fd: number): boolean {
 export class MappedMemory implements Disposable {
   /** The memory of all ranges. */
   readonly memory: GuestMemory
+  /** Whether {@link discard} leaves zeros: not where the mapping of a file is private, whose pages come back. */
+  readonly discardsToZero: boolean
   readonly #mapped: readonly MappedRange[]
   readonly #shared: boolean
   readonly #memfd: OwnedFd | undefined
@@ -174,6 +176,7 @@ export class MappedMemory implements Disposable {
     }
     this.#mapped = mapped
     this.#shared = (backing.flags & MAP_SHARED) !== 0
+    this.discardsToZero = this.#shared || backing.file === undefined
     this.#memfd = memfd
   }
 

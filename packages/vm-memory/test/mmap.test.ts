@@ -205,6 +205,7 @@ describe('mapped memory', () => {
       ram.memory.fill(0, 4 * PAGE, 0xff)
       const dirty = ram.memory.regions[0]?.dirty
       dirty?.clear()
+      expect(ram.discardsToZero).toBe(true)
       ram.discard(PAGE, 2 * PAGE)
       expect([...(dirty?.ranges() ?? [])]).toEqual([{ offset: PAGE, length: 2 * PAGE }])
       const bytes = new Uint8Array(4 * PAGE)
@@ -291,6 +292,7 @@ describe('a file', () => {
     ram.memory.writeUint8(0, 8)
     expect(ram.memory.readUint16(0)).toBe(0x0708)
     expect(readFileSync(path)[0]).toBe(7)
+    expect(ram.discardsToZero).toBe(false)
     ram.discard(0, PAGE)
     expect(ram.memory.readUint8(0)).toBe(7)
   })

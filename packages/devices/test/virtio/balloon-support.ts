@@ -17,6 +17,7 @@ export const BUFFER = 0x8_0000
 /** Guest memory that notes what it is asked to discard, as `from-to` in pages, and fills it with zeros. */
 export class DiscardLog {
   readonly ranges: string[] = []
+  discardsToZero = true
   fail: Error | undefined
   readonly #memory: GuestMemory
 

@@ -218,6 +218,18 @@ describe('free page reporting', () => {
     expect(guest.log.take()).toEqual(['200-208'])
   })
 
+  it('leaves pages alone that the guest expects to be zeros where they would come back as something else', () => {
+    const guest = new BalloonGuest({ reporting: true })
+    guest.log.discardsToZero = false
+    guest.begin()
+    expect(guest.report(4, [200, 8])).toBe(true)
+    expect(guest.log.take()).toEqual([])
+    // Who does not say what it expects, expects nothing.
+    guest.begin(guest.offered(0) & ~bit(spec.VIRTIO_BALLOON_F_PAGE_POISON))
+    guest.report(4, [200, 8])
+    expect(guest.log.take()).toEqual(['200-208'])
+  })
+
   it('is not done for a driver that has not negotiated it', () => {
     const guest = new BalloonGuest({ reporting: true })
     guest.begin(0)

@@ -268,8 +268,7 @@ export class Balloon implements VirtioDevice {
 
   /** The buffers themselves are what is free. They must not change where the driver expects to find its own pattern (5.5.6.7). */
   #report(chain: DescriptorChain): number {
-    const poison = this.#view.getUint32(spec.CONFIG_POISON_VAL_OFFSET, true)
-    if (!this.#has(REPORTING_BIT) || poison !== 0) return 0
+    if (!this.#has(REPORTING_BIT) || (this.#has(POISON_BIT) && !this.#discardsToPoison())) return 0
     const discarder = this.#discarder as Discarder
     for (let i = chain.readableCount; i < chain.segmentCount; i += 1) {
       const region = chain.regions[i] as GuestRegion
@@ -278,6 +277,12 @@ export class Balloon implements VirtioDevice {
     }
     discarder.finish()
     return 0
+  }
+
+  /** Whether a page that was given back has what the driver expects of it. */
+  #discardsToPoison(): boolean {
+    const poison = this.#view.getUint32(spec.CONFIG_POISON_VAL_OFFSET, true)
+    return poison === 0 && this.#memory.discardsToZero !== false
   }
 
   /** A buffer with statistics stays in its queue until others are wanted: to return it is to ask (5.5.6.3). */

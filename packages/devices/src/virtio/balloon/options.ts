@@ -11,8 +11,12 @@ const INTERVAL_MAX_MS = 86_400_000
 /** Who gives guest memory back to the host: `MappedMemory` of `@vmm/vm-memory/mmap`, or a VMM's own. */
 export interface BalloonMemory {
   /**
-   * Gives a range back. It reads as zeros afterwards, or as it was: a VMM leaves out here what must stay. The guest may
-   * use it again at any time.
+   * Whether pages read as zeros once they were given back; default true. False for a private mapping of a file, whose
+   * pages they are then again: what the guest expects to be zeros is not given back.
+   */
+  readonly discardsToZero?: boolean | undefined
+  /**
+   * Gives a range back. A VMM leaves out here what must stay. The guest may use it again at any time.
    * @param address of guest memory, a multiple of the page size; all of the range is in one region
    * @param size in bytes, a multiple of the page size
    */
