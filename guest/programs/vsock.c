@@ -102,10 +102,16 @@ static void copy(int from, int to)
 static int cat(uint32_t port)
 {
 	int fd = dial(port);
+	pid_t reader = fork();
 
+	/* Both ways at once: the host may stop reading until it is read from. */
+	if (reader == 0) {
+		copy(fd, 1);
+		_exit(0);
+	}
 	copy(0, fd);
 	shutdown(fd, SHUT_WR);
-	copy(fd, 1);
+	waitpid(reader, NULL, 0);
 	return 0;
 }
 
