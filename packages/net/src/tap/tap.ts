@@ -3,11 +3,10 @@
  * memory and the kernel, with the header of virtio-net in front of them. What is to be summed and cut the kernel does, or leaves to the
  * guest, as was negotiated.
  */
-import type { NetFrame, NetOutcome, NetReceiver, Network, NetworkSink } from '@vmm/devices/virtio'
+import type { NetFrame, NetOutcome, Network, NetworkSink } from '@vmm/devices/virtio'
 import {
   ETHERNET_HEADER_SIZE,
   FRAME_BYTES_MAX,
-  NetFrame as Frame,
   NET_DONE,
   NET_DROPPED,
   NET_OFFLOAD_TSO4,
@@ -17,22 +16,19 @@ import {
 } from '@vmm/devices/virtio'
 import {
   _IOW,
-  addressOf,
   EPOLLERR,
   EPOLLET,
   EPOLLIN,
   EPOLLOUT,
   errnoName,
-  IOV_MAX,
-  IoVector,
   ioctlRaw,
   type OwnedFd,
   SystemError,
   type Watch,
   watch,
 } from '@vmm/sys-util'
-import type { GuestRegion } from '@vmm/virtio-queue'
 import { NetError } from '../error.ts'
+import { FrameIo } from './frame-io.ts'
 
 /** The most frames to read from a queue in one turn of the event loop. */
 const BATCH = 64
@@ -40,8 +36,6 @@ const BATCH = 64
 const STALE_MAX = 4096
 /** Room that frames have besides the MTU: the Ethernet header and two VLAN tags. */
 const FRAME_BYTES_BESIDE_MTU: number = ETHERNET_HEADER_SIZE + 8
-/** preadv2(2) and pwritev2(2): no position, as readv(2) and writev(2). */
-const NO_POSITION = -1
 
 /** <linux/if_tun.h>. */
 const TUNSETOFFLOAD = _IOW(0x54, 208, 4)
@@ -52,7 +46,6 @@ const IFF_DETACH_QUEUE = 0x0400
 const IFREQ_SIZE = 40
 const IFREQ_FLAGS_OFFSET = 16
 
-const EINTR = 4
 const EIO = 5
 const EAGAIN = 11
 const EINVAL = 22
@@ -97,15 +90,7 @@ export class Tap implements Network, Disposable {
   readonly mtu: number
   readonly #queues: readonly TapQueue[]
   readonly #frameBytes: number
-  readonly #vector = new IoVector(IOV_MAX)
-  readonly #header = new Uint8Array(VIRTIO_NET_HDR_SIZE)
-  readonly #headerAddress = Number(addressOf(this.#header))
-  /** For memory without an address, and a byte for what is too long. */
-  readonly #bounce = new Uint8Array(VIRTIO_NET_HDR_SIZE + FRAME_BYTES_MAX + 1)
-  readonly #bounceAddress = Number(addressOf(this.#bounce))
-  readonly #frame = new Frame()
-  #region: GuestRegion | undefined
-  #base = 0
+  readonly #io = new FrameIo()
   #sink: NetworkSink | undefined
   #active = 0
   /** The most bytes that a frame can come with, its header among them. */
@@ -171,12 +156,7 @@ export class Tap implements Network, Disposable {
 
   transmit(frame: NetFrame, pair: number): NetOutcome {
     if (!this.linkUp) return NET_DROPPED
-    this.#header.set(frame.header)
-    this.#gather(frame)
-    let result: number
-    do {
-      result = this.#vector.writeTo(this.#fd(pair), NO_POSITION)
-    } while (result === -EINTR)
+    const result = this.#io.write(this.#fd(pair), frame)
     if (result >= 0) return NET_DONE
     // The kernel has looked at the frame and does not believe it: nothing that the host could do about.
     if (result !== -EINVAL && result !== -EAGAIN) this.#failed(-result, 'written')
@@ -243,8 +223,7 @@ export class Tap implements Network, Disposable {
       return 0
     let left = BATCH
     while (left > 0 && receiver.reserve(this.#readBytes) > 0) {
-      const result = this.#readFrame(queue.file.fd, receiver)
-      if (result === -EINTR) continue
+      const result = this.#io.read(queue.file.fd, receiver)
       if (result < 0) {
         if (result !== -EAGAIN) this.#failed(-result, 'read')
         break
@@ -261,78 +240,10 @@ export class Tap implements Network, Disposable {
     return BATCH
   }
 
-  /** @returns the bytes of a frame, whatever became of it; or the negative errno */
-  #readFrame(fd: number, receiver: NetReceiver): number {
-    const vector = this.#vector
-    vector.clear()
-    let hasAddresses = true
-    for (let length = receiver.takePiece(); length > 0; length = receiver.takePiece()) {
-      const { pieceRegion } = receiver
-      hasAddresses &&= pieceRegion.hostAddress !== undefined
-      if (!hasAddresses || vector.count === IOV_MAX - 1) break
-      vector.push(this.#baseOf(pieceRegion) + receiver.pieceOffset, length)
-    }
-    if (!hasAddresses) return this.#readBounced(fd, receiver)
-    const room = vector.byteLength
-    // The kernel cuts what does not fit, and does not say so: a byte more shows it.
-    vector.push(this.#bounceAddress, 1)
-    const result = vector.readFrom(fd, NO_POSITION)
-    if (result > room) receiver.drop()
-    else if (result > 0) receiver.commit(result)
-    return result
-  }
-
-  #readBounced(fd: number, receiver: NetReceiver): number {
-    const vector = this.#vector
-    vector.clear()
-    vector.push(this.#bounceAddress, this.#bounce.length)
-    const result = vector.readFrom(fd, NO_POSITION)
-    if (result < 0) return result
-    const frame = this.#frame.setBytes(this.#bounce, VIRTIO_NET_HDR_SIZE, result - VIRTIO_NET_HDR_SIZE)
-    frame.header.set(this.#bounce.subarray(0, VIRTIO_NET_HDR_SIZE))
-    receiver.deliver(frame)
-    return result
-  }
-
-  /** The header, and the pieces of a frame. */
-  #gather(frame: NetFrame): void {
-    const vector = this.#vector
-    vector.clear()
-    vector.push(this.#headerAddress, VIRTIO_NET_HDR_SIZE)
-    for (let length = frame.takePiece(); length > 0; length = frame.takePiece()) {
-      const { pieceRegion } = frame
-      if (pieceRegion.hostAddress === undefined || vector.count === IOV_MAX) {
-        this.#gatherBounced(frame)
-        return
-      }
-      vector.push(this.#baseOf(pieceRegion) + frame.pieceOffset, length)
-    }
-  }
-
-  #gatherBounced(frame: NetFrame): void {
-    frame.rewind()
-    const length = frame.copyTo(this.#bounce)
-    this.#vector.clear()
-    this.#vector.push(this.#headerAddress, VIRTIO_NET_HDR_SIZE)
-    this.#vector.push(this.#bounceAddress, length)
-  }
-
-  /** Where a region lies: asked once for all pieces that are in the same one, since a bigint costs. */
-  #baseOf(region: GuestRegion): number {
-    if (region !== this.#region) {
-      this.#region = region
-      this.#base = Number(region.hostAddress)
-    }
-    return this.#base
-  }
-
   /** Frames that came before there was a guest are nobody's any more. */
   #dropStale(): void {
-    const vector = this.#vector
-    vector.clear()
-    vector.push(this.#bounceAddress, this.#bounce.length)
     for (let i = 0; i < this.#active; i += 1) {
-      for (let left = STALE_MAX; left > 0 && vector.readFrom(this.#fd(i), NO_POSITION) >= 0; left -= 1) {
+      for (let left = STALE_MAX; left > 0 && this.#io.discard(this.#fd(i)) >= 0; left -= 1) {
         // Until there are none.
       }
     }
