@@ -17,6 +17,7 @@ import { MIB, parseArguments, type RunOptions } from './options.ts'
 import { ReportBuilder, writeReport } from './report.ts'
 import { residentKib } from './resident.ts'
 import { attachTerminal } from './terminal.ts'
+import { limitedWarnings } from './warnings.ts'
 
 const SIGNALS = { SIGHUP: 1, SIGINT: 2, SIGTERM: 15 } as const
 
@@ -62,7 +63,7 @@ async function run(options: RunOptions): Promise<RunEnd> {
       exit: (reason) => report.countExit(reason),
       completion: (mnemonic) => report.countCompletion(mnemonic),
       bootMarker: () => report.mark('bootMarker'),
-      warning: (message) => process.stderr.write(`example-vmm: ${message}\r\n`),
+      warning: limitedWarnings((message) => process.stderr.write(`example-vmm: ${message}\r\n`)),
     },
   })
   report.mark('vmReady')
