@@ -202,13 +202,23 @@ const SWITCHED = [
   },
 ]
 
-const row = (name, length, value, peer, against) => ({
-  name: `net, ${name} (${(length / value).toFixed(2)} GB/s)`,
-  value,
-  unit: 'ns/frame',
-  peer: `${against} ${peer.toFixed(0)} ns`,
-  ratio: value / peer,
-})
+/** Time and throughput of one job, as two rows. */
+const rowsOf = (name, length, value, peer, against) => [
+  {
+    name: `net, ${name}`,
+    value,
+    unit: 'ns/frame',
+    peer: `${against} ${peer.toFixed(0)} ns`,
+    ratio: value / peer,
+  },
+  {
+    name: `net, ${name}`,
+    value: length / value,
+    unit: 'GB/s',
+    peer: `${against} ${(length / peer).toFixed(2)} GB/s`,
+    ratio: peer / value,
+  },
+]
 
 async function switched() {
   const rows = []
@@ -222,7 +232,7 @@ async function switched() {
     }
     close()
     const peer = measure(bareCopies(job.length, job.batch), job.batch)
-    rows.push(row(`switch, ${job.name}`, job.length, best, peer, 'bare copies'))
+    rows.push(...rowsOf(`switch, ${job.name}`, job.length, best, peer, 'bare copies'))
   }
   return rows
 }
@@ -342,7 +352,7 @@ async function tapped() {
     }
     const value = measure(send, BATCH)
     const peer = measure(repeat(BATCH, bareCalls(out0, frame).write), BATCH)
-    rows.push(row(`to a tap, frames of ${length} bytes`, length, value, peer, 'bare writev'))
+    rows.push(...rowsOf(`to a tap, frames of ${length} bytes`, length, value, peer, 'bare writev'))
 
     const fill = (file) => repeat(READ_BATCH, bareCalls(file, frame).write)
     const bareRead = bareCalls(to0, frame).read
@@ -360,7 +370,7 @@ async function tapped() {
       read,
       READ_BATCH,
     )
-    rows.push(row(`from a tap, frames of ${length} bytes`, length, received, bare, 'bare readv'))
+    rows.push(...rowsOf(`from a tap, frames of ${length} bytes`, length, received, bare, 'bare readv'))
   }
   return rows
 }
@@ -383,6 +393,8 @@ if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {
     process.exit()
   }
   for (const { name, value, unit, peer, ratio } of await run()) {
-    console.log(`${name.padEnd(64)} ${value.toFixed(0).padStart(7)} ${unit}  ${ratio.toFixed(2)} of ${peer}`)
+    console.log(
+      `${name.padEnd(48)} ${value.toFixed(2).padStart(9)} ${unit.padEnd(8)}  ${ratio.toFixed(2)} of ${peer}`,
+    )
   }
 }
