@@ -25,12 +25,10 @@ import { jobWords, Rates, rateRow } from './support/rates.mjs'
 
 const PROGRAM = fileURLToPath(new URL('../guest/bare/programs/blk-bench.c', import.meta.url))
 const CACHE = fileURLToPath(new URL('../.cache/', import.meta.url))
-const ROUNDS = 3
+const ROUNDS = 2
 const SECONDS_PER_JOB = 0.05
 /** How often a guest does each job, the first time uncounted: many short times give a steadier median than a long one. */
 const REPEATS = 6
-/** So many of both kinds that all code is compiled. */
-const WARM_UP = ['randread,4096,32,20000', 'randwrite,4096,32,10000']
 const MIB = 2 ** 20
 const BLOCK = 4096
 const DISK_MIB = 64
@@ -46,9 +44,22 @@ const JOBS = [
   { job: 'write,1048576,4', name: 'sequential write, 1 MiB, depth 4' },
 ]
 
+/** How the file is opened, and as many requests of both kinds before as it takes until all code is compiled. */
 const MODES = [
-  { name: 'cached', disk: '', cache: 'writeback', engines: ['io_uring', 'threads'] },
-  { name: 'O_DIRECT', disk: ',direct=on', cache: 'none', engines: ['io_uring', 'native'] },
+  {
+    name: 'cached',
+    disk: '',
+    cache: 'writeback',
+    engines: ['io_uring', 'threads'],
+    warmUp: ['randread,4096,32,300000', 'randwrite,4096,32,50000', 'randread,4096,1,100000'],
+  },
+  {
+    name: 'O_DIRECT',
+    disk: ',direct=on',
+    cache: 'none',
+    engines: ['io_uring', 'native'],
+    warmUp: ['randread,4096,32,20000', 'randwrite,4096,32,5000', 'randread,4096,1,5000'],
+  },
 ]
 
 const exampleArgs = (mode, file) => ['--disk', `path=${file}${mode.disk}`]
@@ -78,7 +89,7 @@ function readWhole(file) {
 /** The rows of a mode. */
 async function measure(mode, { kernel, file, rounds }) {
   const tickRate = ticksPerSecond()
-  const cmdline = jobWords(JOBS, { ticks: tickRate * SECONDS_PER_JOB, repeats: REPEATS, warmUp: WARM_UP })
+  const cmdline = jobWords(JOBS, { ticks: tickRate * SECONDS_PER_JOB, repeats: REPEATS, warmUp: mode.warmUp })
   const own = new Rates(tickRate)
   const peers = Object.fromEntries(mode.engines.map((engine) => [`QEMU, ${engine}`, new Rates(tickRate)]))
   for (let round = 0; round < rounds; round++) {
