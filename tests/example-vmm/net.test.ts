@@ -32,11 +32,7 @@ const run = (...nets: string[]) => [
   ...nets.flatMap((net) => ['--net', net]),
 ]
 
-async function expectComplaint(
-  args: readonly string[],
-  sentence: RegExp,
-  options?: VmmOptions,
-): Promise<void> {
+async function expectComplaint(args: readonly string[], sentence: RegExp): Promise<void> {
   const { status, stdout, stderr } = await runVmm(args)
   expect(stderr).toMatch(sentence)
   expect(stderr).toMatch(/^example-vmm: [^\n]+\n$/)
