@@ -90,22 +90,6 @@ describeWithKvm('virtio-balloon in Linux', () => {
     expect(linux.warnings).toEqual([])
   })
 
-  test('gives pages back to a guest that has no others', async () => {
-    const { linux, balloon, run } = await startWithBalloon({ deflateOnOom: true })
-    run('grep MemFree /proc/meminfo')
-    const [, free] = await linux.until(/MemFree: +(\d+) kB/)
-    // All but 1.5 MiB.
-    const target = Number(free) * KIB - 1.5 * MIB
-    balloon.setTarget(target)
-    await eventually(linux, () => balloon.actual === target)
-    run('dd if=/dev/zero of=/dev/null bs=3M count=1 2>/dev/null && echo had')
-    await linux.until(/^had$/m)
-    expect(balloon.actual).toBeLessThan(target)
-    run('dmesg | grep -c "Out of memory"; poweroff')
-    await linux.ended
-    expect(linux.output).toMatch(/^0$/m)
-  })
-
   test('is an option of example-vmm', async () => {
     const { output, report } = await runLinux(['sleep 2', 'grep MemTotal /proc/meminfo'], {
       devices: ['--balloon', 'target=2M,reporting=on,deflate-on-oom=off,stats=1'],
