@@ -63,6 +63,8 @@ export class SplitVirtqueue implements Virtqueue {
   /** Pushed and not published. */
   #unpublished = 0
   #unnotified: number
+  /** The index at which the driver was asked for a notification; -1 where it was not. */
+  #armed = -1
 
   constructor(parts: SplitParts, position: VirtqueuePosition) {
     this.size = parts.size
@@ -169,8 +171,14 @@ export class SplitVirtqueue implements Virtqueue {
   }
 
   disableNotification(): void {
-    // With EVENT_IDX the flags stay 0 (2.7.10.2), and an event index that has been passed asks for nothing.
-    if (this.#eventIndex || this.#ticket === 0) return
+    if (this.#ticket === 0) return
+    if (this.#eventIndex) {
+      // The flags stay 0 (2.7.10.2). An event index that has been passed asks for nothing: one that has not been is moved
+      // behind, where the driver passes it when it has been around.
+      if (this.#armed === this.#nextAvail) this.#setEvent((this.#nextAvail - 1) & 0xffff)
+      this.#armed = -1
+      return
+    }
     this.#used16[FLAGS] = VIRTQ_USED_F_NO_NOTIFY
     markPart(this.#usedPart, 2 * FLAGS, 2)
   }
@@ -178,9 +186,13 @@ export class SplitVirtqueue implements Virtqueue {
   enableNotification(): boolean {
     if (this.#ticket === 0 || this.#fault !== POP_EMPTY) return false
     const next = this.#nextAvail
-    const field = this.#eventIndex ? RING + (VIRTQ_USED_ELEM_SIZE / 2) * this.size : FLAGS
-    Atomics.store(this.#used16, field, this.#eventIndex ? next : 0)
-    markPart(this.#usedPart, 2 * field, 2)
+    if (this.#eventIndex) {
+      this.#armed = next
+      this.#setEvent(next)
+    } else {
+      Atomics.store(this.#used16, FLAGS, 0)
+      markPart(this.#usedPart, 2 * FLAGS, 2)
+    }
     return Atomics.load(this.#avail, IDX) !== next
   }
 
@@ -201,6 +213,12 @@ export class SplitVirtqueue implements Virtqueue {
       )
     }
     return { nextAvail: this.#nextAvail, nextUsed: this.#nextUsed, unnotified: this.#unnotified }
+  }
+
+  #setEvent(index: number): void {
+    const field = RING + (VIRTQ_USED_ELEM_SIZE / 2) * this.size
+    Atomics.store(this.#used16, field, index)
+    markPart(this.#usedPart, 2 * field, 2)
   }
 
   /** Reads `avail.idx`. A driver cannot have more buffers out than the queue has entries, nor take one back. */

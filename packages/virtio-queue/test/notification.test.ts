@@ -145,6 +145,22 @@ describe.each(KINDS)('a $kind queue', ({ packed }) => {
     expect(queue.needsNotification()).toBe(true)
   })
 
+  test.each([false, true])(
+    'is not kicked when the device has changed its mind, EVENT_IDX %s',
+    (eventIndex) => {
+      const { driver, queue, chain } = setUp({ packed, eventIndex })
+      for (let turn = 0; turn < 50; turn += 1) {
+        expect(queue.enableNotification()).toBe(false)
+        queue.disableNotification()
+        expect(driver.send([buffer])).toBe(false)
+        expect(queue.enableNotification()).toBe(true)
+        queue.pop(chain)
+        queue.addUsed(chain)
+        driver.reapAll()
+      }
+    },
+  )
+
   test.each([false, true])('is kicked after enabling and not after disabling, EVENT_IDX %s', (eventIndex) => {
     const { driver, queue, chain } = setUp({ packed, eventIndex })
     for (let turn = 0; turn < 50; turn += 1) {

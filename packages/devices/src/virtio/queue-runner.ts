@@ -61,6 +61,8 @@ export class QueueRunner implements Pollable {
   #isBusy = false
   /** Chains were returned that the driver was not shown before, or it was not given the time to follow them up. */
   #isAnswered = false
+  /** Chains that were returned and not followed up by others. */
+  #toFollow = 0
   #isPolled = false
   readonly #window: PollWindow
   /** When the driver had all its answers; {@link NOT_IDLE} where more is to be served without its doing. */
@@ -103,6 +105,7 @@ export class QueueRunner implements Pollable {
     queue.pushUsed(chain, length)
     this.#pool.give(chain)
     this.#isAnswered = true
+    this.#toFollow += 1
   }
 
   /** Whether a chain that was taken from `queue` can still be written to: the queue was not reset meanwhile. */
@@ -146,7 +149,12 @@ export class QueueRunner implements Pollable {
       this.#handler.endBatch?.()
       this.flush()
       this.#isPolled = !this.#ends(left)
-      return this.#isPolled ? LOOK_SERVED : LOOK_OVER
+      if (!this.#isPolled) return LOOK_OVER
+      if (this.#isAnswered || this.#toFollow > 0) return LOOK_SERVED
+      // All of it is under way, and the driver has nothing more to follow up: this was the last look.
+      this.#idleSince = NOT_IDLE
+      this.deadline = 0
+      return LOOK_NOTHING
     } finally {
       this.#running = false
     }
@@ -195,6 +203,7 @@ export class QueueRunner implements Pollable {
         break
       }
       left -= 1
+      if (this.#toFollow > 0) this.#toFollow -= 1
       if (result !== POP_OK) {
         const fault = faultOf(result)
         if (fault !== undefined) this.#transport.fault(fault, this.index)

@@ -331,10 +331,31 @@ describe.each([
       device.complete()
       expect(loop.poller.size).toBe(isPolled ? 1 : 0)
     }
-    // An event index that was given cannot be taken back (2.7.10): one more notification comes.
-    expect(send()).toBe(ring === 'split' && eventIndex)
+    expect(send()).toBe(false)
     loop.settle()
     expect(device.inFlight.length).toBe(1)
+  })
+
+  it('is over when the driver has followed up all its answers, and the work is in flight', () => {
+    const { loop, device, drivers, send, beQuick } = make()
+    beQuick()
+    device.answer = () => IN_FLIGHT
+    const state = (): number[] => [device.inFlight.length, loop.poller.size]
+    send(2)
+    loop.turn()
+    expect(state()).toEqual([2, 0])
+    device.complete()
+    expect(state()).toEqual([0, 1])
+    for (const [inFlight, isPolled] of [
+      [1, 1],
+      [2, 0],
+    ]) {
+      expect(send()).toBe(false)
+      loop.turn()
+      expect(state()).toEqual([inFlight, isPolled])
+    }
+    expect(drivers[0]?.reapAll().length).toBe(2)
+    expect(send()).toBe(true)
   })
 })
 
