@@ -418,6 +418,18 @@ describe('what the guest receives', () => {
     }
   })
 
+  it('gives a malformed buffer back where no other is there, so that nothing is left to be saved', () => {
+    const { guest, network } = setUp()
+    const [driver] = guest.drivers
+    driver?.add([{ address: RX, length: 1, writable: true }])
+    driver?.publish()
+    guest.notify(0)
+    const [receiver] = network.sink.receivers
+    expect(receiver?.deliver(new NetFrame().setBytes(frameOf(60)))).toBe(NET_BUSY)
+    expect(driver?.reapAll().map(({ length }) => length)).toEqual([0])
+    expect(guest.transport.state().status).toBe(guest.status)
+  })
+
   it('goes on after a malformed buffer behind one that was taken and not used', () => {
     const { guest, network } = setUp()
     const [driver] = guest.drivers

@@ -247,7 +247,8 @@ export class NetReceiver {
       }
       if (result !== POP_EMPTY) {
         this.#transport.fault(faultOf(result) ?? NO_HEADER, 2 * this.pair)
-        queue.pushUsed(chain)
+        // Shown at once: perhaps no frame follows whose flush would do it.
+        queue.addUsed(chain)
       }
       this.#pool.give(chain)
       if (result === POP_EMPTY && !queue.enableNotification()) return false
