@@ -54,6 +54,9 @@ export interface BalloonReport {
 export class VmBalloon {
   readonly #option: BalloonOption
   #balloon: Balloon | undefined
+  // A guest that shuts down resets its devices, which forget both.
+  #actual = 0
+  #statistics: BalloonStatistics | null = null
 
   constructor(option: BalloonOption) {
     this.#option = option
@@ -67,6 +70,14 @@ export class VmBalloon {
       target,
       deflateOnOom,
       reporting,
+      events: {
+        actualChanged: (bytes) => {
+          this.#actual = bytes
+        },
+        statistics: (statistics) => {
+          this.#statistics = statistics
+        },
+      },
       ...(stats === 0 ? {} : { statisticsInterval: 1000 * stats }),
     })
     host.virtio.attach(balloon, { hostFailure: (error) => host.warn((error as Error).message) })
@@ -77,7 +88,7 @@ export class VmBalloon {
   /** As of now; null before it is in a VM. */
   report(): BalloonReport | null {
     if (this.#balloon === undefined) return null
-    const { target, actual, discardedBytes, statistics = null } = this.#balloon
-    return { target, actual, discarded: discardedBytes, statistics }
+    const { target, discardedBytes } = this.#balloon
+    return { target, actual: this.#actual, discarded: discardedBytes, statistics: this.#statistics }
   }
 }
