@@ -62,7 +62,7 @@ static inline uint64_t random_address(uint64_t *state)
 	}
 }
 
-static inline uint32_t random_length(uint64_t *state)
+static inline uint32_t any_length(uint64_t *state)
 {
 	switch (random_below(state, 8)) {
 	case 0:
@@ -78,9 +78,29 @@ static inline uint32_t random_length(uint64_t *state)
 	}
 }
 
+/*
+ * Whatever is in the arena may be taken for a list of pages by a balloon, which gives them away: none is called like one of
+ * the program's own.
+ */
+#define OWN_PAGES_START 0x100
+#define OWN_PAGES_END 0x200
+
+static inline uint32_t random_length(uint64_t *state)
+{
+	uint32_t length = any_length(state);
+
+	return length >= OWN_PAGES_START && length < OWN_PAGES_END ? length + OWN_PAGES_END : length;
+}
+
+/* The index of a descriptor; now and then of none. */
+static inline uint16_t random_index(uint64_t *state)
+{
+	return random_below(state, 8) ? random_below(state, OWN_PAGES_START) : OWN_PAGES_END + random_below(state, 0x8000);
+}
+
 static inline uint16_t random_flags(uint64_t *state)
 {
-	return random_below(state, 8) ? random_below(state, 8) : next_random(state);
+	return random_below(state, 8) ? random_below(state, 8) : 0x8000 | next_random(state);
 }
 
 /*
@@ -94,7 +114,7 @@ static inline void random_descriptor(uint64_t *state, struct queue_memory memory
 	to->addr = flags & VRING_DESC_F_INDIRECT ?
 			   (uint64_t)(memory.tables + random_below(state, RING_SIZE_MAX)) :
 			   random_address(state);
-	to->len = random_below(state, 4) ? random_length(state) : sizeof(*to) * random_below(state, 300);
-	to->next = random_below(state, 8) ? random_below(state, 16) : next_random(state);
+	to->len = random_below(state, 4) ? random_length(state) : sizeof(*to) * (random_below(state, 8) ? random_below(state, 16) : 32 + random_below(state, 300));
+	to->next = random_below(state, 2) ? random_below(state, 16) : random_index(state);
 	to->flags = flags;
 }

@@ -165,7 +165,8 @@ static unsigned int post_request(unsigned int device, unsigned int first)
 
 	for (unsigned int i = 0; i < request->header_bytes; i++)
 		header[i] = ((const uint8_t *)request->header)[i];
-	if (!below(4) && request->header_bytes)
+	/* The balloon would give the program's own pages away. */
+	if (!below(4) && request->header_bytes && devices[device].id != VIRTIO_ID_BALLOON)
 		header[below(request->header_bytes)] = next_random(&seed);
 
 	if (request->header_bytes)
@@ -232,7 +233,7 @@ static void attack_rings(unsigned int device)
 		random_descriptor(&seed, memory, table + below(below(4) ? 16 : RING_SIZE_MAX));
 	}
 	for (unsigned int i = 0, count = 1 + below(4); i < count; i++)
-		offer(memory, below(8) ? below(16) : next_random(&seed));
+		offer(memory, below(8) ? below(16) : random_index(&seed));
 	if (!below(8))
 		memory.avail->idx = next_random(&seed);
 	notify(device, queue);
@@ -242,21 +243,21 @@ static void attack_rings(unsigned int device)
 static void scribble(uint64_t *state, unsigned int times)
 {
 	while (times--) {
-		struct queue_memory memory =
-			queue_memory(random_below(state, device_count), random_below(state, 4));
+		unsigned int device = random_below(state, device_count);
+		struct queue_memory memory = queue_memory(device, random_below(state, 4));
 
 		switch (random_below(state, 8)) {
 		case 0:
 			memory.avail->idx += random_below(state, 3);
 			break;
 		case 1:
-			memory.avail->ring[random_below(state, RING_SIZE_MAX)] = random_below(state, 300);
+			memory.avail->ring[random_below(state, RING_SIZE_MAX)] = random_index(state);
 			break;
 		case 2:
 			memory.descriptors[random_below(state, 64)].len = random_length(state);
 			break;
 		case 3:
-			memory.descriptors[random_below(state, 64)].next = random_below(state, 300);
+			memory.descriptors[random_below(state, 64)].next = random_index(state);
 			break;
 		case 4:
 			memory.descriptors[random_below(state, 64)].flags ^= 1 + random_below(state, 2);
@@ -265,7 +266,9 @@ static void scribble(uint64_t *state, unsigned int times)
 			random_descriptor(state, memory, memory.tables + random_below(state, 16));
 			break;
 		case 6:
-			/* Types, lengths, positions. The balloon would give the program's own pages away. */
+			/* Types, lengths, positions; of the balloon's pages some would be the program's own. */
+			if (devices[device].id == VIRTIO_ID_BALLOON)
+				break;
 			memory.headers[random_below(state, 64) * 64 + random_below(state, 8) * 4] = next_random(state);
 			break;
 		default:

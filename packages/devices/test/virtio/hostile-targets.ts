@@ -153,6 +153,8 @@ const DEVICE_READY = words([0, 0x0001_0000])
 const PORT_READY = words([0, 0x0001_0003])
 const PORT_OPEN = words([0, 0x0001_0006])
 const TEXT = Buffer.from('a line of a good driver')
+/** So long that a stream whose guest does not read is soon full. */
+const INPUT = Buffer.alloc(8192, 'input ')
 
 const consolePorts: Target<Console> = {
   name: 'virtio-console',
@@ -189,7 +191,7 @@ const consolePorts: Target<Console> = {
         else if (stream.destroyed && !port.hostOpen) streams[at] = port.open()
         else if (choice % 4 === 0) port.resize(choice % 200, choice % 100)
         else if (choice % 2 === 0) stream.read()
-        else if (!stream.writableNeedDrain && stream.writable) stream.write('input')
+        else if (!stream.writableNeedDrain && stream.writable) stream.write(INPUT)
       },
       settle: turns,
       async works(guest) {
