@@ -19,7 +19,10 @@
 #define TABLES_OFFSET 0x3000ul
 #define HEADERS_OFFSET 0x4000ul
 #define DEVICE_BYTES (QUEUES_MAX * QUEUE_BYTES)
-/* Buffers, and nothing behind them: one that is too long reaches none of the above. */
+/*
+ * Buffers of each device, and nothing behind them: one that is too long reaches none of the above. The balloon must not find
+ * random bytes of another device in its lists of pages.
+ */
 #define BUFFERS 0x2000000ul
 #define BUFFERS_BYTES 0x100000ul
 #define RAM_END 0x4000000ul
@@ -30,6 +33,7 @@ struct queue_memory {
 	volatile struct vring_used *used;
 	volatile struct vring_desc *tables;
 	volatile uint8_t *headers;
+	uint64_t buffers;
 };
 
 static inline struct queue_memory queue_memory(unsigned int device, unsigned int queue)
@@ -42,11 +46,12 @@ static inline struct queue_memory queue_memory(unsigned int device, unsigned int
 		(volatile struct vring_used *)(base + USED_OFFSET),
 		(volatile struct vring_desc *)(base + TABLES_OFFSET),
 		(volatile uint8_t *)(base + HEADERS_OFFSET),
+		BUFFERS + device * BUFFERS_BYTES,
 	};
 }
 
 /* An address for a buffer: as a rule in one, else across the end of RAM, on a device, above all memory, or nowhere. */
-static inline uint64_t random_address(uint64_t *state)
+static inline uint64_t random_address(uint64_t *state, struct queue_memory memory)
 {
 	switch (random_below(state, 16)) {
 	case 0:
@@ -58,7 +63,7 @@ static inline uint64_t random_address(uint64_t *state)
 	case 3:
 		return next_random(state) | 1ull << 40;
 	default:
-		return BUFFERS + random_below(state, BUFFERS_BYTES);
+		return memory.buffers + random_below(state, BUFFERS_BYTES);
 	}
 }
 
@@ -113,7 +118,7 @@ static inline void random_descriptor(uint64_t *state, struct queue_memory memory
 
 	to->addr = flags & VRING_DESC_F_INDIRECT ?
 			   (uint64_t)(memory.tables + random_below(state, RING_SIZE_MAX)) :
-			   random_address(state);
+			   random_address(state, memory);
 	to->len = random_below(state, 4) ? random_length(state) : sizeof(*to) * (random_below(state, 8) ? random_below(state, 16) : 32 + random_below(state, 300));
 	to->next = random_below(state, 2) ? random_below(state, 16) : random_index(state);
 	to->flags = flags;

@@ -172,12 +172,12 @@ static unsigned int post_request(unsigned int device, unsigned int first)
 	if (request->header_bytes)
 		table[used++] = (struct vring_desc){ (uint64_t)header, request->header_bytes, VRING_DESC_F_NEXT, 0 };
 	if (request->readable)
-		table[used++] = (struct vring_desc){ BUFFERS + below(BUFFERS_BYTES), request->readable,
+		table[used++] = (struct vring_desc){ memory.buffers + below(BUFFERS_BYTES), request->readable,
 						     VRING_DESC_F_NEXT, 0 };
 	if (request->writable)
-		table[used++] = (struct vring_desc){ BUFFERS + below(BUFFERS_BYTES), request->writable,
+		table[used++] = (struct vring_desc){ memory.buffers + below(BUFFERS_BYTES), request->writable,
 						     VRING_DESC_F_NEXT | VRING_DESC_F_WRITE, 0 };
-	table[used++] = (struct vring_desc){ BUFFERS + below(BUFFERS_BYTES), 1, VRING_DESC_F_WRITE, 0 };
+	table[used++] = (struct vring_desc){ memory.buffers + below(BUFFERS_BYTES), 1, VRING_DESC_F_WRITE, 0 };
 	for (unsigned int i = 0; i < used; i++)
 		table[i].next = base + i + 1;
 	if (!below(4))
