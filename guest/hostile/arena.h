@@ -11,20 +11,20 @@
 #define QUEUES_MAX 8
 #define RING_SIZE_MAX 256
 
-/* A queue's memory, at fixed places: descriptors, available ring, used ring, indirect tables, what devices read. */
+/* A queue's memory, at fixed places: descriptors, available ring, used ring, indirect tables. */
 #define ARENA 0x1000000ul
 #define QUEUE_BYTES 0x8000ul
 #define AVAIL_OFFSET 0x1000ul
 #define USED_OFFSET 0x2000ul
 #define TABLES_OFFSET 0x3000ul
-#define HEADERS_OFFSET 0x4000ul
 #define DEVICE_BYTES (QUEUES_MAX * QUEUE_BYTES)
 /*
- * Buffers of each device, and nothing behind them: one that is too long reaches none of the above. The balloon must not find
- * random bytes of another device in its lists of pages.
+ * Headers and buffers of each device, and nothing behind them: one that is too long reaches none of the above. The balloon
+ * must not find an index of a ring, or random bytes of another device, in its lists of pages: they might be the program's own.
  */
 #define BUFFERS 0x2000000ul
 #define BUFFERS_BYTES 0x100000ul
+#define HEADERS_BYTES 0x1000ul
 #define RAM_END 0x4000000ul
 
 struct queue_memory {
@@ -45,7 +45,7 @@ static inline struct queue_memory queue_memory(unsigned int device, unsigned int
 		(volatile struct vring_avail *)(base + AVAIL_OFFSET),
 		(volatile struct vring_used *)(base + USED_OFFSET),
 		(volatile struct vring_desc *)(base + TABLES_OFFSET),
-		(volatile uint8_t *)(base + HEADERS_OFFSET),
+		(volatile uint8_t *)(BUFFERS + device * BUFFERS_BYTES + queue % QUEUES_MAX * HEADERS_BYTES),
 		BUFFERS + device * BUFFERS_BYTES,
 	};
 }

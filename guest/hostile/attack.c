@@ -67,6 +67,9 @@ static void attack_registers(unsigned int device)
 
 	if (offset >= VIRTIO_MMIO_QUEUE_DESC_LOW && offset <= VIRTIO_MMIO_QUEUE_USED_HIGH && value < ARENA)
 		value += ARENA;
+	/* What was meant for something else would make descriptors of the program's own memory: a table, or no RAM at all. */
+	if (offset == VIRTIO_MMIO_QUEUE_DESC_LOW)
+		value = below(4) ? (uint64_t)queue_memory(below(DEVICES_MAX), below(QUEUES_MAX)).descriptors : value | 1u << 31;
 	switch (below(16)) {
 	case 0:
 		*(volatile uint8_t *)(address + offset) = value;

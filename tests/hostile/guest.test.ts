@@ -49,7 +49,8 @@ function devices(): string[] {
   ]
 }
 
-async function attack(seed: number, cpus: number): Promise<void> {
+/** @returns whether the attacker has killed itself */
+async function attack(seed: number, cpus: number): Promise<boolean> {
   const before = contents(file('beside'))
   const { status, signal, stdout, stderr, report } = await runVmmWithReport([
     ...['run', '--kernel', kernel, '--entry', 'pvh', '--memory', '64', '--cpus', String(cpus)],
@@ -57,12 +58,19 @@ async function attack(seed: number, cpus: number): Promise<void> {
     ...['--cmdline', `attack.seed=${seed} attack.steps=${STEPS}`],
   ])
   const what = `seed ${seed}, ${cpus} CPUs: ${stdout} ${stderr}`
-  expect(stdout, what).toMatch(/^attack: done, devices \d+\r?\n$/)
-  expect([status, signal, report.reason], what).toEqual([0, null, 'the guest ended the VM with 0'])
+  expect(signal, what).toBe(null)
+  // Now and then a device does what it was told, and writes over the attacker: that ends the guest, and the VMM says so.
+  const hasKilledItself =
+    /^died: exception/.test(stdout) || /^the guest died of a triple fault/.test(report.reason)
+  if (!hasKilledItself) {
+    expect(stdout, what).toMatch(/^attack: done, devices \d+\r?\n$/)
+    expect([status, report.reason], what).toEqual([0, 'the guest ended the VM with 0'])
+  }
   expect(stderr.split('\n').length, what).toBeLessThanOrEqual(LINES_MAX)
   // What was not attacked is as it was, and what was is as large.
   expect(contents(file('beside')), what).toEqual(before)
   for (const i of DISKS.keys()) expect(readFileSync(disk(i)).length, what).toBe(DISK_BYTES)
+  return hasKilledItself
 }
 
 describeWithKvm('a guest that attacks its devices', () => {
@@ -84,7 +92,9 @@ describeWithKvm('a guest that attacks its devices', () => {
   })
 
   for (const cpus of [1, 2]) {
-    test(`does no harm to its host with ${cpus} CPUs (seed ${FIRST_SEED})`, () => attack(FIRST_SEED, cpus))
+    test(`does no harm to its host with ${cpus} CPUs (seed ${FIRST_SEED})`, async () => {
+      await attack(FIRST_SEED, cpus)
+    })
   }
 
   test('gets through to its disks', () => {
@@ -98,7 +108,10 @@ describeWithKvm('a guest that attacks its devices', () => {
     }, async () => {
       const end = Date.now() + MINUTES * 60_000
       let seed = FIRST_SEED
-      for (; Date.now() < end; seed += 1) await attack(seed, 1 + (seed % 2))
+      let died = 0
+      for (; Date.now() < end; seed += 1) if (await attack(seed, 1 + (seed % 2))) died += 1
+      // Most attackers live to see the end.
+      expect(died, 'attackers that killed themselves').toBeLessThanOrEqual((seed - FIRST_SEED) / 4)
       process.stdout.write(`attacked with the seeds ${FIRST_SEED} to ${seed - 1}\n`)
     })
   }
