@@ -37,9 +37,14 @@ export interface VmmOptions {
   readonly uid?: number
 }
 
-/** Starts example-vmm. stdin is a pipe where `input` is wanted, and empty otherwise. */
-export function startVmm(args: readonly string[], options: VmmOptions = {}): VmmRun {
-  const child = spawn(process.execPath, [EXAMPLE_VMM, ...args], {
+/** Starts example-vmm. */
+export function startVmm(args: readonly string[], options?: VmmOptions): VmmRun {
+  return startNode([EXAMPLE_VMM, ...args], options)
+}
+
+/** Starts a program of Node's. stdin is a pipe where that is wanted, and empty otherwise. */
+export function startNode(args: readonly string[], options: VmmOptions = {}): VmmRun {
+  const child = spawn(process.execPath, args, {
     stdio: [options.stdin ?? 'ignore', 'pipe', 'pipe'],
     ...(options.uid === undefined ? {} : { uid: options.uid }),
   })

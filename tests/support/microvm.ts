@@ -19,8 +19,8 @@ const MIB = 2 ** 20
 /** What the VM has. */
 export interface LinuxVmOptions {
   readonly devices: readonly AttachDevice[]
-  /** Default `busybox.cpio`. */
-  readonly initrd?: 'busybox.cpio' | 'programs.cpio' | undefined
+  /** Default `busybox.cpio`; `none` for a root disk. */
+  readonly initrd?: 'busybox.cpio' | 'programs.cpio' | 'none' | undefined
   /** Default 1. */
   readonly cpus?: number | undefined
   /** In MiB; default 64. */
@@ -44,11 +44,11 @@ export class LinuxVm {
 
   /** Boots a guest. */
   static start(options: LinuxVmOptions): Promise<LinuxVm> {
-    const { terminal, words = [], memory = 64 } = options
+    const { terminal, words = [], memory = 64, initrd = 'busybox.cpio' } = options
     return LinuxVm.#run(terminal, (host) =>
       MicroVm.create({
         kernel: guestFile('vmlinux'),
-        initrd: guestFile(options.initrd ?? 'busybox.cpio'),
+        initrd: initrd === 'none' ? undefined : guestFile(initrd),
         cmdline: commandLine(...words),
         memory: memory * MIB,
         cpus: options.cpus,

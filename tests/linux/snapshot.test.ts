@@ -1,0 +1,50 @@
+/**
+ * Linux that is paused, saved to a folder, and goes on: in the same VM, and in others.
+ */
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { stateFromJson, stateToJson } from '@vmm/microvm'
+import { Snapshot, writeSnapshot } from '@vmm/snapshot'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { describeWithKvm } from '../support/kvm.ts'
+import { LinuxVm } from '../support/microvm.ts'
+
+/** How far the guest's wall clock may be from the host's: its resolution here, and what a busy host takes. */
+const CLOCK_TOLERANCE_S = 30
+
+let folder: string
+
+describeWithKvm('a saved VM', () => {
+  beforeAll(() => {
+    folder = mkdtempSync(join(tmpdir(), 'vmm-saved-'))
+  })
+  afterAll(() => rmSync(folder, { recursive: true }))
+
+  test('goes on where it was, in two others at once and in itself, and its clock is right', async () => {
+    const guest = await LinuxVm.start({ devices: [] })
+    guest.type('i=0; while true; do i=$((i+1)); echo "count $i $(date +%s)"; sleep 0.05; done')
+    await guest.until(/^count 5 /m)
+    await guest.vm.pause()
+    await guest.vm.pause()
+    await writeSnapshot(folder, { state: stateToJson(await guest.vm.state()), memory: guest.vm.memory })
+    const before = Number([...guest.output.matchAll(/^count (\d+) \d+$/gm)].at(-1)?.[1])
+    guest.vm.resume()
+    await guest.until(new RegExp(`^count ${before + 5} `, 'm'))
+
+    const snapshot = Snapshot.open(folder)
+    const clones = await Promise.all(
+      [0, 1].map(() => LinuxVm.restore(stateFromJson(snapshot.state), snapshot.mapMemory())),
+    )
+    snapshot.close()
+    for (const vm of [...clones, guest]) {
+      const [, seconds] = await vm.until(new RegExp(`^count ${before + 5} (\\d+)$`, 'm'))
+      if (vm !== guest) {
+        expect(vm.output).not.toMatch(/^count [0-4] /m)
+        expect(Math.abs(Number(seconds) - Date.now() / 1000)).toBeLessThan(CLOCK_TOLERANCE_S)
+      }
+      vm.vm.stop('seen')
+      expect((await vm.ended).kind).toBe('stopped')
+    }
+  })
+})
