@@ -111,7 +111,7 @@ export class LinuxVm {
     this.#input.write(lines.map((line) => `${line}\n`).join(''))
   }
 
-  /** Waits until the guest has printed what matches. */
+  /** Waits until the guest has printed what matches. Output comes in pieces: end with `\n` what ends a line. */
   until(pattern: RegExp): Promise<RegExpExecArray> {
     return new Promise((resolve, reject) => {
       const look = () => {
