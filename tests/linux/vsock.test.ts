@@ -169,7 +169,7 @@ describeWithKvm('example-vmm --vsock', () => {
     try {
       const vmm = startLinux({ initrd: 'programs.cpio', devices: ['--vsock', `cid=52,uds=${path}`] })
       const server = net.createServer((socket) => socket.end('from the host\n')).listen(`${path}_7`)
-      vmm.child.stdin?.write('vsock cat 7 < /dev/null; vsock run 8 1 echo from the guest\n')
+      vmm.child.stdin?.write('vsock cat 7 < /dev/null; vsock run 8 1 sh -c "echo from the guest"\n')
       await vmm.waitFor('from the host')
       await vmm.waitFor('vsock: listening')
       const socket = net.createConnection(path)

@@ -1,24 +1,12 @@
 /**
- * What guest memory costs the host: the proportional set size of its mappings, /proc/self/smaps
- * (Documentation/filesystems/proc.rst).
+ * What guest memory costs the host: its proportional set size. Pages of private anonymous memory are shared with nobody, so that
+ * it is what is resident; /proc/self/smaps would count neighbours with it, whose mappings the kernel merges with its own.
  */
-import { readFileSync } from 'node:fs'
 import type { GuestMemory } from '@vmm/vm-memory'
+import { residentRuns } from '@vmm/vm-memory/mmap'
 
 /** In KiB, of a VM in this process. */
 export function guestPssKib(memory: GuestMemory): number {
-  const ranges = memory.regions.map(
-    ({ hostAddress = 0n, size }) => [hostAddress, hostAddress + BigInt(size)] as const,
-  )
-  let isGuest = false
-  let total = 0
-  for (const line of readFileSync('/proc/self/smaps', 'utf8').split('\n')) {
-    const [, from, to] = /^([\da-f]+)-([\da-f]+) /.exec(line) ?? []
-    if (from !== undefined && to !== undefined) {
-      isGuest = ranges.some(([start, end]) => BigInt(`0x${from}`) < end && BigInt(`0x${to}`) > start)
-    }
-    const [, pss] = /^Pss: +(\d+) kB/.exec(line) ?? []
-    if (isGuest && pss !== undefined) total += Number(pss)
-  }
-  return total
+  const runs = memory.regions.flatMap((region) => residentRuns(region))
+  return runs.reduce((sum, { size }) => sum + size, 0) / 1024
 }
