@@ -124,7 +124,8 @@ static void set_up(unsigned int device)
 {
 	uint64_t features = below(3) ? ~0ull : next_random(&seed);
 
-	virtio_negotiate(&devices[device], features & ~FEATURE(VIRTIO_F_RING_PACKED));
+	if (!virtio_try_negotiate(&devices[device], features & ~FEATURE(VIRTIO_F_RING_PACKED)))
+		virtio_negotiate(&devices[device], ~FEATURE(VIRTIO_F_RING_PACKED));
 	for (unsigned int queue = 0; queue < QUEUES_MAX; queue++)
 		set_up_queue(device, queue, below(8) ? RING_SIZE_MAX : 1u << below(9));
 	virtio_start(&devices[device]);

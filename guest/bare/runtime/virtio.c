@@ -63,7 +63,7 @@ static void add_status(const struct virtio_device *device, uint32_t bits)
 	mmio_write32(device->address + VIRTIO_MMIO_STATUS, status | bits);
 }
 
-void virtio_negotiate(struct virtio_device *device, uint64_t features)
+int virtio_try_negotiate(struct virtio_device *device, uint64_t features)
 {
 	uint64_t address = device->address, offered = 0;
 
@@ -83,7 +83,12 @@ void virtio_negotiate(struct virtio_device *device, uint64_t features)
 		mmio_write32(address + VIRTIO_MMIO_DRIVER_FEATURES, device->features >> 32 * page);
 	}
 	add_status(device, VIRTIO_CONFIG_S_FEATURES_OK);
-	if (!(mmio_read32(address + VIRTIO_MMIO_STATUS) & VIRTIO_CONFIG_S_FEATURES_OK))
+	return !!(mmio_read32(address + VIRTIO_MMIO_STATUS) & VIRTIO_CONFIG_S_FEATURES_OK);
+}
+
+void virtio_negotiate(struct virtio_device *device, uint64_t features)
+{
+	if (!virtio_try_negotiate(device, features))
 		die("a virtio device refuses its own features");
 }
 

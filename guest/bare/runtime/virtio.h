@@ -29,6 +29,9 @@ int virtio_find(struct virtio_device *device, uint32_t id, unsigned int number);
 /* Resets the device and negotiates those of the features that it offers. VIRTIO_F_VERSION_1 is always added. */
 void virtio_negotiate(struct virtio_device *device, uint64_t features);
 
+/* The same; 0 where the device refuses such a choice, as of one feature without another that it needs. */
+int virtio_try_negotiate(struct virtio_device *device, uint64_t features);
+
 /* The queues are there: DRIVER_OK. */
 void virtio_start(const struct virtio_device *device);
 
