@@ -5,7 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { Balloon, type BalloonOptions, type BalloonStatistics, Console } from '@vmm/devices/virtio'
 import type { AttachDevice } from '@vmm/microvm'
 import { expect, test } from 'vitest'
-import { describeWithKvm } from '../support/kvm.ts'
+import { describeLinux } from '../support/kvm.ts'
 import { runLinux } from '../support/linux.ts'
 import { LinuxVm } from '../support/microvm.ts'
 import { guestPssKib } from '../support/pss.ts'
@@ -56,7 +56,7 @@ async function eventually(linux: LinuxVm, holds: () => boolean): Promise<void> {
   }
 }
 
-describeWithKvm('virtio-balloon in Linux', () => {
+describeLinux('virtio-balloon in Linux', () => {
   test('inflates and deflates, reports free pages, and sends statistics', async () => {
     const all: BalloonStatistics[] = []
     const { linux, balloon, run } = await startWithBalloon({

@@ -11,7 +11,7 @@ import type { Duplex } from 'node:stream'
 import { Console } from '@vmm/devices/virtio'
 import { expect, test } from 'vitest'
 import { EXAMPLE_VMM } from '../support/example-vmm.ts'
-import { describeWithKvm } from '../support/kvm.ts'
+import { describeLinux } from '../support/kvm.ts'
 import { linuxArguments } from '../support/linux.ts'
 import { LinuxVm } from '../support/microvm.ts'
 import { TerminalSession } from '../support/terminal.ts'
@@ -36,7 +36,7 @@ async function take(stream: Duplex, length: number): Promise<Buffer> {
   return Buffer.concat(chunks)
 }
 
-describeWithKvm('virtio-console in Linux', () => {
+describeLinux('virtio-console in Linux', () => {
   test('has a shell on hvc0 that knows its size, and named ports for programs', async () => {
     const opened: string[] = []
     const device = new Console({

@@ -13,7 +13,7 @@ import { stateToJson } from '@vmm/microvm'
 import { writeSnapshot } from '@vmm/snapshot'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { startNode } from '../support/example-vmm.ts'
-import { describeWithKvm } from '../support/kvm.ts'
+import { describeLinux } from '../support/kvm.ts'
 import { type LinuxOptions, runLinux } from '../support/linux.ts'
 import { LinuxVm } from '../support/microvm.ts'
 import { makeRootDisk, ROOT_DISK_WORDS, readFromDisk } from '../support/root-disk.ts'
@@ -36,7 +36,7 @@ const E2FSCK_CORRECTED = 1
 /** The VMM that is killed. */
 const RESTORED_VM = fileURLToPath(new URL('../support/restored-vm.mjs', import.meta.url))
 
-describeWithKvm('Linux on a root disk', () => {
+describeLinux('Linux on a root disk', () => {
   beforeAll(() => {
     folder = mkdtempSync(join(tmpdir(), 'vmm-disk-'))
   })

@@ -21,7 +21,7 @@ import { Fs, MemoryLink, memoryTree, UserTree, type UserTreeSource } from '@vmm/
 import type { AttachDevice } from '@vmm/microvm'
 import { SharedDirectory, type SharedDirectoryOptions } from '@vmm/shared-dir'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { describeWithKvm } from '../support/kvm.ts'
+import { describeLinux } from '../support/kvm.ts'
 import { LinuxVm } from '../support/microvm.ts'
 
 /** A source tree of some ten files. */
@@ -56,7 +56,7 @@ async function run(devices: readonly AttachDevice[], commands: readonly string[]
   return linux
 }
 
-describeWithKvm('shared directories in Linux', () => {
+describeLinux('shared directories in Linux', () => {
   beforeAll(() => {
     folder = mkdtempSync(join(tmpdir(), 'vmm-share-'))
   })

@@ -8,7 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { stateFromJson, stateToJson } from '@vmm/microvm'
 import { Snapshot, writeSnapshot } from '@vmm/snapshot'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { describeWithKvm } from '../support/kvm.ts'
+import { describeLinux } from '../support/kvm.ts'
 import { LinuxVm } from '../support/microvm.ts'
 
 /** How far the guest's clock may be from the host's: it counts seconds here, and a busy host takes its time. */
@@ -18,7 +18,7 @@ const AWAY_MS = 12_000
 
 let folder: string
 
-describeWithKvm('a saved VM', () => {
+describeLinux('a saved VM', () => {
   beforeAll(() => {
     folder = mkdtempSync(join(tmpdir(), 'vmm-saved-'))
   })

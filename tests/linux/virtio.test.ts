@@ -7,12 +7,12 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { describeWithKvm } from '../support/kvm.ts'
+import { describeLinux } from '../support/kvm.ts'
 import { runLinux } from '../support/linux.ts'
 
 let folder: string
 
-describeWithKvm('virtio in Linux', () => {
+describeLinux('virtio in Linux', () => {
   beforeAll(() => {
     folder = mkdtempSync(join(tmpdir(), 'vmm-virtio-'))
   })
