@@ -28,7 +28,7 @@ export function describeWithKvm(name: string, body: () => void): void {
  * A KVM that interprets guest kernels lets, on a busy host, one program of the guest in some hundred die of a segmentation
  * fault: any, and never the same. A test that fails there is tried again, and the report says so; elsewhere it has failed.
  */
-const LINUX_RETRIES = isInterpretingKvm() ? 2 : 0
+const LINUX_RETRIES = isInterpretingKvm() ? 3 : 0
 
 /** As {@link describeWithKvm}, for tests that run programs in Linux. They can be run twice. */
 export function describeLinux(name: string, body: () => void): void {
