@@ -2,20 +2,13 @@
 import { FS_ERRNO } from '../errno.ts'
 import type { FsOutcome } from '../file-system.ts'
 import type { Operation } from '../operation.ts'
-import { replyNothing, replyOpendir } from '../replies.ts'
+import { replyOpendir } from '../replies.ts'
 import type { FsRequest } from '../request.ts'
 import type { Session } from '../session.ts'
 import * as spec from '../spec.ts'
+import { releaseOperation, syncOperation, takeHandle } from './handles.ts'
 
-const { EBADF, EINVAL, ENOSYS } = FS_ERRNO
-
-/** As for files. */
-function takeHandle(session: Session, request: FsRequest, id: number): number {
-  const { fileSystem, handles } = session
-  if (fileSystem.opendir === undefined) return 0
-  request.handle = handles.get(id, request.node, true)
-  return request.handle === undefined ? -EBADF : 0
-}
+const { EINVAL, ENOSYS } = FS_ERRNO
 
 export const OPENDIR: Operation = {
   replyBytes: spec.FUSE_OPEN_OUT_SIZE,
@@ -31,7 +24,7 @@ function readDirectory(session: Session, request: FsRequest, withNodes: boolean)
   list.positionHigh = source.readUint32()
   const limit = Math.min(source.readUint32(), target.available, spec.FS_LIST_BYTES_MAX)
   if (source.failed) return -EINVAL
-  const refused = takeHandle(session, request, id)
+  const refused = takeHandle(session, request, id, true)
   if (refused < 0) return refused
   list.begin(limit, withNodes)
   const outcome = session.fileSystem.readdir(request)
@@ -57,27 +50,6 @@ export const READDIRPLUS: Operation = {
   reply: (_session, { list }) => list.bytes,
 }
 
-export const FSYNCDIR: Operation = {
-  replyBytes: 0,
-  begin(session, request) {
-    const { source } = request
-    const id = source.readUint64()
-    request.dataOnly = (source.readUint32() & spec.FUSE_FSYNC_FDATASYNC) !== 0
-    if (source.failed) return -EINVAL
-    const refused = takeHandle(session, request, id)
-    return refused < 0 ? refused : (session.fileSystem.fsyncdir?.(request) ?? -ENOSYS)
-  },
-  reply: replyNothing,
-}
+export const FSYNCDIR: Operation = syncOperation(true)
 
-export const RELEASEDIR: Operation = {
-  replyBytes: 0,
-  mayBeForgotten: true,
-  begin(session, request) {
-    const handle = session.handles.take(request.source.readUint64(), true)
-    if (handle === undefined) return session.fileSystem.opendir === undefined ? 0 : -EBADF
-    session.release(handle)
-    return 0
-  },
-  reply: replyNothing,
-}
+export const RELEASEDIR: Operation = releaseOperation(true)

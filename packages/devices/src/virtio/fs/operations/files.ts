@@ -13,17 +13,9 @@ import {
 import type { FsRequest } from '../request.ts'
 import type { Session } from '../session.ts'
 import * as spec from '../spec.ts'
+import { releaseOperation, syncOperation, takeHandle } from './handles.ts'
 
 const { EBADF, EINVAL, ENOSYS, EPERM, EROFS, EFBIG } = FS_ERRNO
-
-/** Sets the handle that a request names. @returns 0, or -EBADF where it is none of this node's */
-function takeHandle(session: Session, request: FsRequest, id: number): number {
-  const { fileSystem, handles } = session
-  // Who has no `open` gives no handles.
-  if (fileSystem.open === undefined) return 0
-  request.handle = handles.get(id, request.node, false)
-  return request.handle === undefined ? -EBADF : 0
-}
 
 export const GETATTR: Operation = {
   replyBytes: spec.FUSE_ATTR_OUT_SIZE,
@@ -34,7 +26,7 @@ export const GETATTR: Operation = {
     const id = source.readUint64()
     if (source.failed) return -EINVAL
     const byHandle = (flags & spec.FUSE_GETATTR_FH) !== 0
-    const refused = byHandle ? takeHandle(session, request, id) : 0
+    const refused = byHandle ? takeHandle(session, request, id, false) : 0
     return refused < 0 ? refused : session.fileSystem.getattr(request)
   },
   reply: replyAttributes,
@@ -47,7 +39,7 @@ export const SETATTR: Operation = {
     const { source, changes } = request
     const id = changes.read(source)
     if (source.failed || id < 0) return -EINVAL
-    const refused = id === 0 ? 0 : takeHandle(session, request, id)
+    const refused = id === 0 ? 0 : takeHandle(session, request, id, false)
     return refused < 0 ? refused : (session.fileSystem.setattr?.(request) ?? -EPERM)
   },
   reply: replyAttributes,
@@ -83,7 +75,7 @@ export const READ: Operation = {
     source.skip(4 + 8)
     request.flags = source.readUint32()
     if (source.failed || !Number.isSafeInteger(request.position + request.length)) return -EINVAL
-    const refused = takeHandle(session, request, id)
+    const refused = takeHandle(session, request, id, false)
     return refused < 0 ? refused : session.fileSystem.read(request)
   },
   reply: replyData,
@@ -103,36 +95,15 @@ export const WRITE: Operation = {
     if (source.failed || request.length !== source.available) return -EINVAL
     if (request.length > spec.FS_DATA_BYTES_MAX) return -EINVAL
     if (!Number.isSafeInteger(request.position + request.length)) return -EFBIG
-    const refused = takeHandle(session, request, id)
+    const refused = takeHandle(session, request, id, false)
     return refused < 0 ? refused : (session.fileSystem.write?.(request) ?? -EPERM)
   },
   reply: replyWritten,
 }
 
-export const FSYNC: Operation = {
-  replyBytes: 0,
-  begin(session, request) {
-    const { source } = request
-    const id = source.readUint64()
-    request.dataOnly = (source.readUint32() & spec.FUSE_FSYNC_FDATASYNC) !== 0
-    if (source.failed) return -EINVAL
-    const refused = takeHandle(session, request, id)
-    return refused < 0 ? refused : (session.fileSystem.fsync?.(request) ?? -ENOSYS)
-  },
-  reply: replyNothing,
-}
+export const FSYNC: Operation = syncOperation(false)
 
-export const RELEASE: Operation = {
-  replyBytes: 0,
-  mayBeForgotten: true,
-  begin(session, request) {
-    const handle = session.handles.take(request.source.readUint64(), false)
-    if (handle === undefined) return session.fileSystem.open === undefined ? 0 : -EBADF
-    session.release(handle)
-    return 0
-  },
-  reply: replyNothing,
-}
+export const RELEASE: Operation = releaseOperation(false)
 
 /** The position and length that a request names. @returns 0, or -EINVAL, -EFBIG */
 function takeRange(request: FsRequest): number {
@@ -150,7 +121,7 @@ export const FALLOCATE: Operation = {
     let refused = takeRange(request)
     request.flags = request.source.readUint32()
     if (request.source.failed) refused = -EINVAL
-    refused ||= takeHandle(session, request, id)
+    refused ||= takeHandle(session, request, id, false)
     return refused < 0 ? refused : (session.fileSystem.fallocate?.(request) ?? -ENOSYS)
   },
   reply: replyNothing,
@@ -165,7 +136,7 @@ export const LSEEK: Operation = {
     request.flags = source.readUint32()
     if (source.failed || !Number.isSafeInteger(request.position)) return -EINVAL
     if (request.flags !== spec.SEEK_DATA && request.flags !== spec.SEEK_HOLE) return -EINVAL
-    const refused = takeHandle(session, request, id)
+    const refused = takeHandle(session, request, id, false)
     return refused < 0 ? refused : (session.fileSystem.lseek?.(request) ?? -ENOSYS)
   },
   reply: replyPosition,
@@ -202,6 +173,6 @@ function copy(
   request.otherNode = ends.other
   request.otherHandle = session.handles.get(ends.otherId, ends.other, false)
   if (request.otherHandle === undefined) return -EBADF
-  const refused = takeHandle(session, request, ends.id)
+  const refused = takeHandle(session, request, ends.id, false)
   return refused < 0 ? refused : session.fileSystem.copyFileRange(request)
 }
