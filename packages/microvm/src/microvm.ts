@@ -61,6 +61,8 @@ export class MicroVm {
   /** The guest's first serial port. */
   readonly serial: Serial
   readonly memory: GuestMemory
+  /** What guest memory is mapped by: the VM's, which closes it. */
+  readonly ram: MappedMemory
   /** Port I/O: devices can be added until the VM runs. */
   readonly pio: Bus = createPioBus()
   /** Memory-mapped I/O: devices can be added until the VM runs. */
@@ -68,7 +70,6 @@ export class MicroVm {
   readonly #kvm: Kvm
   readonly #vm: Vm
   readonly #cleanup: Cleanup
-  readonly #ram: MappedMemory
   readonly #events: MicroVmEvents
   readonly #legacy: LegacyDevices
   readonly #virtio: VirtioBus
@@ -137,7 +138,7 @@ export class MicroVm {
     this.#vm = vm
     this.#cleanup = cleanup
     this.#events = options.events ?? {}
-    this.#ram = ram
+    this.ram = ram
     this.memory = memory
     this.#end = new Promise((resolve) => {
       this.#resolveEnd = resolve
@@ -178,12 +179,15 @@ export class MicroVm {
   }
 
   async #attach(devices: readonly AttachDevice[]): Promise<void> {
+    const { ram } = this
     const host: DeviceHost = {
       memory: this.memory,
       virtio: this.#virtio,
       own: (owner) => this.#cleanup.add(owner),
-      discardsToZero: this.#ram.discardsToZero,
-      discard: (address, size) => this.#ram.discard(address, size),
+      get discardsToZero() {
+        return ram.discardsToZero
+      },
+      discard: (address, size) => ram.discard(address, size),
       beforeClose: (settle) => this.#settle.push(settle),
       warn: (message) => this.#events.warning?.(message),
     }

@@ -57,6 +57,7 @@ export class Mapping implements Disposable {
   readonly address: bigint
   /** Length in bytes. */
   readonly size: number
+  readonly #prot: number
   #views: ArrayBuffer[] = []
   #mapped = true
 
@@ -70,6 +71,7 @@ export class Mapping implements Disposable {
     if (address === MAP_FAILED) throw lastError('mmap', `${size} bytes, fd ${fd}, offset ${offset}`)
     this.address = address
     this.size = size
+    this.#prot = prot
   }
 
   /** Whether {@link close} has been called. */
@@ -100,6 +102,22 @@ export class Mapping implements Disposable {
     this.#check(offset, length)
     if (libc().madvise(this.address + BigInt(offset), length, advice) < 0) {
       throw lastError('madvise', `advice ${advice}, ${length} bytes at ${offset}`)
+    }
+  }
+
+  /**
+   * Puts a part of a file in the place of a part of the mapping: what was there is gone, what is written stays private. Views go on
+   * being of the same addresses.
+   * @param offset in bytes, a multiple of the page size, as is `length`
+   * @param file the descriptor, which is not kept open, and where in it, in bytes, a multiple of the page size
+   * @throws RangeError for a part that is not inside the mapping, SystemError of mmap(2); the part is as it was then
+   */
+  replace(offset: number, length: number, file: { readonly fd: number; readonly offset: number }): void {
+    this.#check(offset, length)
+    const flags = MAP_PRIVATE | MAP_NORESERVE | MAP_FIXED
+    const at = this.address + BigInt(offset)
+    if (BigInt(libc().mmap(at, length, this.#prot, flags, file.fd, file.offset)) === MAP_FAILED) {
+      throw lastError('mmap', `${length} bytes at ${offset}, fd ${file.fd}, offset ${file.offset}`)
     }
   }
 

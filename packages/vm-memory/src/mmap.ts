@@ -29,7 +29,7 @@ import { splitRange } from './range.ts'
 import type { FileRange } from './region.ts'
 import { GuestRegion } from './region.ts'
 
-export { type PageRun, residentRuns, touchedRuns } from './resident.ts'
+export { type PageRun, privateRuns, residentRuns, touchedRuns } from './resident.ts'
 
 /** Where mmap(2) and memfd_create(2) take the logarithm of the huge page size: MAP_HUGE_SHIFT in <linux/mman.h>. */
 const HUGE_SHIFT = 26
@@ -131,10 +131,10 @@ function isOnHugetlbfs(fd: number): boolean {
 export class MappedMemory implements Disposable {
   /** The memory of all ranges. */
   readonly memory: GuestMemory
-  /** Whether {@link discard} leaves zeros: not where the mapping of a file is private, whose pages come back. */
-  readonly discardsToZero: boolean
   readonly #mapped: readonly MappedRange[]
   readonly #shared: boolean
+  readonly #hugetlb: boolean
+  #discardsToZero: boolean
   readonly #memfd: OwnedFd | undefined
 
   private constructor(
@@ -176,7 +176,8 @@ export class MappedMemory implements Disposable {
     }
     this.#mapped = mapped
     this.#shared = (backing.flags & MAP_SHARED) !== 0
-    this.discardsToZero = this.#shared || backing.file === undefined
+    this.#hugetlb = backing.hugetlb === true
+    this.#discardsToZero = this.#shared || backing.file === undefined
     this.#memfd = memfd
   }
 
@@ -233,6 +234,41 @@ export class MappedMemory implements Disposable {
     checkFile(file, totalSize(ranges))
     const flags = shared ? MAP_SHARED : MAP_PRIVATE | MAP_NORESERVE
     return new MappedMemory(ranges, { flags, hugetlb: isOnHugetlbfs(fd), file }, options)
+  }
+
+  /** Whether {@link discard} leaves zeros: not where the mapping of a file is private, whose pages come back. */
+  get discardsToZero(): boolean {
+    return this.#discardsToZero
+  }
+
+  /**
+   * Has a part of private memory be that of a file from now on: read when it is touched, copied when it is written. What was in
+   * the part before is gone, and nobody writes to it meanwhile. The views stay as they are.
+   * @param length in bytes; `address`, `length` and the offset in the file are multiples of the page size
+   * @param file open for reading; it is not kept open
+   * @throws MemoryError ERR_MEMORY_INVALID_ADDRESS, ERR_MEMORY_PARTIAL; ERR_MEMORY_INVALID_ARGUMENT for memory that is shared or in huge
+   *   pages; ERR_MEMORY_PAST_EOF; ERR_MEMORY_ALLOCATION, of too many parts too (vm.max_map_count), and the part is as it was then
+   */
+  overlay(address: number, length: number, file: FileRange): void {
+    if (this.#shared || this.#hugetlb) {
+      const kind = this.#shared ? 'shared' : 'in huge pages'
+      throw new MemoryError('ERR_MEMORY_INVALID_ARGUMENT', `memory that is ${kind} cannot be another file's`)
+    }
+    this.memory.requireRange(address, length)
+    checkFile(file, length)
+    this.#discardsToZero = false
+    for (const { start, mapping } of this.#mapped) {
+      const from = Math.max(address, start)
+      const to = Math.min(address + length, start + mapping.size)
+      if (from >= to) continue
+      try {
+        mapping.replace(from - start, to - from, { fd: file.fd, offset: file.offset + from - address })
+      } catch (cause) {
+        const message = `cannot map ${to - from} bytes of a file at ${hex(from)}: ${String(cause)}`
+        throw new MemoryError('ERR_MEMORY_ALLOCATION', message, { cause })
+      }
+    }
+    this.memory.markDirty(address, length)
   }
 
   /**

@@ -14,6 +14,8 @@ const FLAGS_OFFSET = 7
 const PRESENT = 0x80
 /** Bit 62: the page is in swap. */
 const SWAPPED = 0x40
+/** Bit 61: the page is the file's, or shared. */
+const OF_FILE = 0x20
 
 /** Pages one after another. */
 export interface PageRun {
@@ -28,15 +30,23 @@ export interface PageRun {
  * @param region of mapped memory; others have no pages of their own, and give none
  */
 export function residentRuns(region: GuestRegion): PageRun[] {
-  return runs(region, PRESENT)
+  return runs(region, (flags) => (flags & PRESENT) !== 0)
 }
 
 /** The pages of a region that are in RAM or in swap: the rest of anonymous memory is zeros that nobody has touched. */
 export function touchedRuns(region: GuestRegion): PageRun[] {
-  return runs(region, PRESENT | SWAPPED)
+  return runs(region, (flags) => (flags & (PRESENT | SWAPPED)) !== 0)
 }
 
-function runs({ hostAddress, size }: GuestRegion, flags: number): PageRun[] {
+/**
+ * The pages of a region that are nobody else's: where a file is mapped privately, those that were written since, by whomever: the
+ * guest, devices, system calls. The rest is as in the file.
+ */
+export function privateRuns(region: GuestRegion): PageRun[] {
+  return runs(region, (flags) => (flags & SWAPPED) !== 0 || (flags & (PRESENT | OF_FILE)) === PRESENT)
+}
+
+function runs({ hostAddress, size }: GuestRegion, isMeant: (flags: number) => boolean): PageRun[] {
   if (hostAddress === undefined) return []
   const found: PageRun[] = []
   const chunk = new Uint8Array(CHUNK_ENTRIES * ENTRY_SIZE)
@@ -49,7 +59,7 @@ function runs({ hostAddress, size }: GuestRegion, flags: number): PageRun[] {
       const count = Math.min(CHUNK_ENTRIES, pages - page)
       readSync(fd, chunk, 0, count * ENTRY_SIZE, first + page * ENTRY_SIZE)
       for (let i = 0; i < count; i += 1) {
-        const isThere = ((chunk[i * ENTRY_SIZE + FLAGS_OFFSET] as number) & flags) !== 0
+        const isThere = isMeant(chunk[i * ENTRY_SIZE + FLAGS_OFFSET] as number)
         const offset = (page + i) * PAGE_SIZE
         if (isThere && runStart < 0) runStart = offset
         if (!isThere && runStart >= 0) {

@@ -14,7 +14,7 @@ import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Worker } from 'node:worker_threads'
-import { MappedMemory } from '@vmm/vm-memory/mmap'
+import { MappedMemory, privateRuns } from '@vmm/vm-memory/mmap'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { guestMemoryContract, memoryError } from './guest-memory.contract.ts'
 
@@ -295,6 +295,46 @@ describe('a file', () => {
     expect(ram.discardsToZero).toBe(false)
     ram.discard(0, PAGE)
     expect(ram.memory.readUint8(0)).toBe(7)
+  })
+
+  test('takes the place of a part of private memory, across regions, and the rest stays', () => {
+    const { path, fd } = openFile(new Uint8Array(3 * PAGE).fill(7), 'r')
+    const ram = own(
+      MappedMemory.anonymous([
+        { start: 0, size: 4 * PAGE },
+        { start: 4 * PAGE, size: 4 * PAGE },
+      ]),
+    )
+    ram.memory.fill(0, 8 * PAGE, 1)
+    expect(ram.discardsToZero).toBe(true)
+    ram.overlay(3 * PAGE, 2 * PAGE, { fd, offset: PAGE })
+    const bytes = ram.memory.regions.flatMap((region) =>
+      Array.from({ length: 4 }, (_, page) => region.bytes[page * PAGE]),
+    )
+    expect(bytes).toEqual([1, 1, 1, 7, 7, 1, 1, 1])
+    expect(ram.discardsToZero).toBe(false)
+    ram.memory.writeUint8(3 * PAGE, 8)
+    expect(readFileSync(path)[PAGE]).toBe(7)
+    // Of the first region all but its last page, and of that what was written: nothing else is this process's own.
+    expect(ram.memory.regions.map((region) => privateRuns(region))).toEqual([
+      [{ offset: 0, size: 4 * PAGE }],
+      [{ offset: PAGE, size: 3 * PAGE }],
+    ])
+    ram.discard(3 * PAGE, PAGE)
+    expect(ram.memory.readUint8(3 * PAGE)).toBe(7)
+    expect(memoryError(() => ram.overlay(0, 3 * PAGE, { fd, offset: PAGE })).code).toBe('ERR_MEMORY_PAST_EOF')
+    expect(memoryError(() => ram.overlay(7 * PAGE, 2 * PAGE, { fd, offset: 0 })).code).toBe(
+      'ERR_MEMORY_PARTIAL',
+    )
+    expect(memoryError(() => ram.overlay(1, PAGE, { fd, offset: 0 }))).toMatchObject({
+      code: 'ERR_MEMORY_ALLOCATION',
+      cause: { code: 'EINVAL' },
+    })
+    expect(ram.memory.readUint8(0)).toBe(1)
+    const shared = own(MappedMemory.memfd([{ start: 0, size: PAGE }]))
+    expect(memoryError(() => shared.overlay(0, PAGE, { fd, offset: 0 })).code).toBe(
+      'ERR_MEMORY_INVALID_ARGUMENT',
+    )
   })
 
   test('is refused past its end, at an odd offset, and without the right to write', () => {
