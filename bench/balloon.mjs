@@ -5,7 +5,6 @@
  *
  * `node bench/balloon.mjs` after `npm run build` prints a table.
  */
-import { pathToFileURL } from 'node:url'
 import { Balloon, MmioTransport } from '../packages/devices/dist/virtio.js'
 import {
   MADV_DONTNEED,
@@ -16,6 +15,7 @@ import {
 } from '../packages/sys-util/dist/index.js'
 import { createMockDriver } from '../packages/virtio-queue/dist/testing.js'
 import { MappedMemory } from '../packages/vm-memory/dist/mmap.js'
+import { printIfMain, row } from './support/report.mjs'
 
 const MIB = 2 ** 20
 const PAGE = 4096
@@ -178,13 +178,7 @@ export async function run() {
     const mapping = new Mapping({ size: SIZE, flags: MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE })
     try {
       const [value, floor] = await measure(given, [guest.side(chains(guest)), bare(mapping, ranges)])
-      rows.push({
-        name,
-        value,
-        unit: 'MiB/s',
-        peer: `bare madvise: ${Math.round(floor)}`,
-        ratio: value / floor,
-      })
+      rows.push(row({ name, figure: value, unit: 'MiB/s', peer: 'bare madvise', peerFigure: floor }))
     } finally {
       mapping.close()
       guest.close()
@@ -193,10 +187,4 @@ export async function run() {
   return rows
 }
 
-if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {
-  for (const { name, value, unit, peer, ratio } of await run()) {
-    console.log(
-      `${name.padEnd(48)} ${String(Math.round(value)).padStart(8)} ${unit} ${ratio.toFixed(2)} of ${peer}`,
-    )
-  }
-}
+await printIfMain(import.meta, run)

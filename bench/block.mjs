@@ -8,12 +8,13 @@
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { open } from 'node:fs/promises'
 import { join } from 'node:path'
-import { fileURLToPath, pathToFileURL } from 'node:url'
+import { fileURLToPath } from 'node:url'
 import { DiskFile, openDisk } from '../packages/block/dist/index.js'
 import { Blk, MmioTransport } from '../packages/devices/dist/virtio.js'
 import { preadInto, pwriteFrom } from '../packages/sys-util/dist/index.js'
 import { createMockDriver } from '../packages/virtio-queue/dist/testing.js'
 import { MappedMemory } from '../packages/vm-memory/dist/mmap.js'
+import { printIfMain, row } from './support/report.mjs'
 
 const MIB = 2 ** 20
 const FILE_BYTES = 64 * MIB
@@ -228,13 +229,12 @@ export async function run() {
       const file = new DiskFile(path, { direct: work.direct })
       const floor = await measure(bare(file, memory.memory, work.isWrite))
       file.close()
-      const call = work.isWrite ? 'pwrite' : 'pread'
-      const peer = `bare ${call}: ${Math.round(floor)}`
+      const peer = work.isWrite ? 'bare pwrite' : 'bare pread'
       for (const depth of [1, 32]) {
         for (const engine of work.engines) {
-          const value = await measureEngine(path, memory.memory, engine, depth, work)
+          const figure = await measureEngine(path, memory.memory, engine, depth, work)
           const name = `block, 4 KiB ${work.name}, depth ${depth}, ${engine}`
-          rows.push({ name, value, unit: 'requests/s', peer, ratio: value / floor })
+          rows.push(row({ name, figure, unit: 'requests/s', peer, peerFigure: floor }))
         }
       }
     }
@@ -245,10 +245,4 @@ export async function run() {
   return rows
 }
 
-if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {
-  for (const { name, value, unit, peer, ratio } of await run()) {
-    console.log(
-      `${name.padEnd(48)} ${String(Math.round(value)).padStart(8)} ${unit} ${ratio.toFixed(2)} of ${peer}`,
-    )
-  }
-}
+await printIfMain(import.meta, run)

@@ -3,17 +3,15 @@
  * 64 at once, where most of it is shared. Each round writes all the eventfds and waits until all have been told of.
  */
 import { createRequire } from 'node:module'
-import { pathToFileURL } from 'node:url'
 import { EventManager } from '../packages/event-manager/dist/index.js'
 import { EPOLLIN, EventFd } from '../packages/sys-util/dist/index.js'
+import { median, printIfMain, row } from './support/report.mjs'
 
 const koffi = createRequire(new URL('../packages/sys-util/package.json', import.meta.url))('koffi')
 
 const SAMPLES = 25
 const EVENTS = 20_000
 const US_PER_MS = 1000
-
-const median = (values) => values.sort((a, b) => a - b)[values.length >> 1]
 
 /** Ways to be told: each takes eventfds and a function to call, and returns how to stop. */
 const ways = {
@@ -88,19 +86,14 @@ async function compare(count) {
 export async function run() {
   const one = await compare(1)
   const many = await compare(64)
-  const row = (name, value, floor) => ({
-    name,
-    value,
-    unit: 'us',
-    peer: 'koffi.node.poll',
-    ratio: value / floor,
-  })
+  const against = (name, figure, peerFigure) =>
+    row({ name, figure, unit: 'us', peer: 'koffi.node.poll', peerFigure })
   return [
-    row('eventfd wake-up, 1 at a time', one.manager, one.koffi),
-    row('eventfd wake-up, 1 at a time, subscriber reads it', one.subscriber, one.koffi),
-    row('eventfd wake-up, 64 at once, each', many.manager, many.koffi),
-    row('eventfd wake-up, 64 at once, subscriber reads it', many.subscriber, many.koffi),
+    against('eventfd wake-up, 1 at a time', one.manager, one.koffi),
+    against('eventfd wake-up, 1 at a time, subscriber reads it', one.subscriber, one.koffi),
+    against('eventfd wake-up, 64 at once, each', many.manager, many.koffi),
+    against('eventfd wake-up, 64 at once, subscriber reads it', many.subscriber, many.koffi),
   ]
 }
 
-if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) console.table(await run())
+await printIfMain(import.meta, run)

@@ -6,9 +6,10 @@ import { execFileSync } from 'node:child_process'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { fileURLToPath, pathToFileURL } from 'node:url'
+import { fileURLToPath } from 'node:url'
 import { Kvm } from '../packages/kvm-ioctls/dist/index.js'
 import { MappedMemory } from '../packages/vm-memory/dist/mmap.js'
+import { median, printIfMain, row } from './support/report.mjs'
 
 const ROUNDS = 7
 const EXITS = 5000
@@ -28,8 +29,6 @@ const DATA_SEGMENT = { type: 3, selector: 0x2b, l: 0, db: 1 }
 const USER_SEGMENT = { base: 0n, limit: 0xffff_ffff, present: 1, dpl: 3, s: 1, g: 1, avl: 0, unusable: 0 }
 /** IOPL 3: CPL 3 may use I/O ports. */
 const RFLAGS = 0x3002n
-
-const median = (values) => values.sort((a, b) => a - b)[values.length >> 1]
 
 function createGuest() {
   const kvm = Kvm.open()
@@ -95,14 +94,9 @@ export async function run() {
     rmSync(folder, { recursive: true })
   }
   const floor = median(floors)
-  const row = (name, value) => ({
-    name,
-    value: value / 1000,
-    unit: 'us',
-    peer: `a loop in C: ${(floor / 1000).toFixed(1)} us`,
-    ratio: value / floor,
-  })
-  return [row('exit, runSync()', median(syncs)), row('exit, await run()', median(asyncs))]
+  const against = (name, value) =>
+    row({ name, figure: value / 1000, unit: 'us', peer: 'a loop in C', peerFigure: floor / 1000 })
+  return [against('exit, runSync()', median(syncs)), against('exit, await run()', median(asyncs))]
 }
 
-if (import.meta.url === pathToFileURL(process.argv[1]).href) console.table(await run())
+await printIfMain(import.meta, run)

@@ -7,13 +7,14 @@
  */
 import { execFileSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
-import { fileURLToPath, pathToFileURL } from 'node:url'
+import { fileURLToPath } from 'node:url'
 import { MockTransport } from '../packages/devices/dist/testing.js'
 import { Net } from '../packages/devices/dist/virtio.js'
 import { Switch } from '../packages/net/dist/index.js'
 import { openTap } from '../packages/net/dist/tap.js'
 import { addressOf, IoVector, ioctl, OwnedFd, openPath } from '../packages/sys-util/dist/index.js'
 import { MappedMemory } from '../packages/vm-memory/dist/mmap.js'
+import { isMain, printIfMain, row } from './support/report.mjs'
 
 const SELF = fileURLToPath(import.meta.url)
 /** The argument of the process that is in the namespace. */
@@ -204,20 +205,14 @@ const SWITCHED = [
 
 /** Time and throughput of one job, as two rows. */
 const rowsOf = (name, length, value, peer, against) => [
-  {
+  row({ name: `net, ${name}`, figure: value, unit: 'ns/frame', peer: against, peerFigure: peer }),
+  row({
     name: `net, ${name}`,
-    value,
-    unit: 'ns/frame',
-    peer: `${against} ${peer.toFixed(0)} ns`,
-    ratio: value / peer,
-  },
-  {
-    name: `net, ${name}`,
-    value: length / value,
+    figure: length / value,
     unit: 'GB/s',
-    peer: `${against} ${(length / peer).toFixed(2)} GB/s`,
-    ratio: peer / value,
-  },
+    peer: against,
+    peerFigure: length / peer,
+  }),
 ]
 
 async function switched() {
@@ -387,14 +382,8 @@ export async function run() {
   return [...rows, ...JSON.parse(text)]
 }
 
-if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {
-  if (process.argv[2] === INSIDE) {
-    process.stdout.write(JSON.stringify(await tapped()))
-    process.exit()
-  }
-  for (const { name, value, unit, peer, ratio } of await run()) {
-    console.log(
-      `${name.padEnd(48)} ${value.toFixed(2).padStart(9)} ${unit.padEnd(8)}  ${ratio.toFixed(2)} of ${peer}`,
-    )
-  }
+if (isMain(import.meta) && process.argv[2] === INSIDE) {
+  process.stdout.write(JSON.stringify(await tapped()))
+  process.exit()
 }
+await printIfMain(import.meta, run)

@@ -18,11 +18,11 @@ import {
 } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { pathToFileURL } from 'node:url'
 import { FuseClient, fuseArguments } from '../packages/devices/dist/testing.js'
 import { Fs } from '../packages/devices/dist/virtio.js'
 import { SharedDirectory } from '../packages/shared-dir/dist/index.js'
 import { MappedMemory } from '../packages/vm-memory/dist/mmap.js'
+import { printIfMain, row } from './support/report.mjs'
 
 const MEMORY_BYTES = 1 << 25
 const FILES = 64
@@ -106,8 +106,8 @@ export async function run() {
   const client = new FuseClient(device, memory.memory)
   client.device = device
   const rows = []
-  const add = (name, value, floor, what) =>
-    rows.push({ name, value, unit: 'us', peer: `${what}, ${floor.toFixed(2)} us`, ratio: value / floor })
+  const add = (name, figure, peerFigure, peer) =>
+    rows.push(row({ name, figure, unit: 'us', peer, peerFigure }))
   try {
     await client.init()
     const ids = []
@@ -189,4 +189,4 @@ export async function run() {
   return rows
 }
 
-if (import.meta.url === pathToFileURL(process.argv[1]).href) console.table(await run())
+await printIfMain(import.meta, run)

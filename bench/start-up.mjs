@@ -7,7 +7,8 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { fileURLToPath, pathToFileURL } from 'node:url'
+import { fileURLToPath } from 'node:url'
+import { median, printIfMain, row } from './support/report.mjs'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 const vmm = join(root, 'examples/example-vmm/bin/example-vmm.cjs')
@@ -16,8 +17,6 @@ const ROUNDS = 15
 const SETTLE_MS = 200
 const MIB = 2 ** 20
 const STATUS_TIMEOUT = 4
-
-const median = (values) => values.sort((a, b) => a - b)[values.length >> 1]
 
 /** Milliseconds of a bare Node.js, from its start to its end, as its parent sees it. */
 function nodeAlone() {
@@ -62,31 +61,24 @@ export async function run() {
     const memory = (rssKib - guestRssKib) / 1024
     const nodeRss = nodeMemory()
     return [
-      {
+      row({
         name: 'process start to first KVM_RUN',
-        value: time,
-        unit: 'ms',
-        peer: `node -e 0: ${floor.toFixed(1)} ms`,
-        ratio: time / floor,
-      },
-      {
-        name: '  of it over node -e 0',
-        value: time - floor,
+        figure: time,
         unit: 'ms',
         peer: 'node -e 0',
-        ratio: (time - floor) / floor,
-      },
-      {
+        peerFigure: floor,
+      }),
+      row({
         name: 'RSS beside guest memory',
-        value: memory,
+        figure: memory,
         unit: 'MiB',
-        peer: `node: ${nodeRss.toFixed(1)} MiB`,
-        ratio: memory / nodeRss,
-      },
+        peer: 'node',
+        peerFigure: nodeRss,
+      }),
     ]
   } finally {
     rmSync(folder, { recursive: true })
   }
 }
 
-if (import.meta.url === pathToFileURL(process.argv[1]).href) console.table(await run())
+await printIfMain(import.meta, run)

@@ -17,11 +17,12 @@ import {
   writeSync,
 } from 'node:fs'
 import { join } from 'node:path'
-import { fileURLToPath, pathToFileURL } from 'node:url'
+import { fileURLToPath } from 'node:url'
 import { buildBareGuest } from '../guest/bare/build.mjs'
 import { installTools } from '../scripts/tools.mjs'
 import { QEMU_TOOLS, runExampleVmm, runQemu, ticksPerSecond } from './support/guests.mjs'
 import { jobWords, Rates, rateRow } from './support/rates.mjs'
+import { printIfMain, row } from './support/report.mjs'
 
 const PROGRAM = fileURLToPath(new URL('../guest/bare/programs/blk-bench.c', import.meta.url))
 const CACHE = fileURLToPath(new URL('../.cache/', import.meta.url))
@@ -114,13 +115,13 @@ async function countExits({ kernel, file, requests }) {
 async function exitRow(guest) {
   const few = await countExits({ ...guest, requests: 32 })
   const many = await countExits({ ...guest, requests: EXIT_REQUESTS })
-  return {
+  return row({
     name: 'virtio-blk, exits to user space in 1,000,000 requests',
-    value: Math.max(0, many - few),
+    figure: Math.max(0, many - few),
     unit: 'exits',
-    peer: `set-up and console: ${few}`,
-    ratio: many / few,
-  }
+    peer: 'set-up and console',
+    peerFigure: few,
+  })
 }
 
 /** The rows of the table. */
@@ -144,6 +145,4 @@ export async function run({ rounds = ROUNDS } = {}) {
   }
 }
 
-if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {
-  console.table(await run({ rounds: Number(process.argv[2] ?? ROUNDS) }))
-}
+await printIfMain(import.meta, () => run({ rounds: Number(process.argv[2] ?? ROUNDS) }))

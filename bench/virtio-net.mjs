@@ -8,11 +8,12 @@
  * `node bench/virtio-net.mjs [ROUNDS]` as root after `npm run build` prints the table.
  */
 import { execFileSync } from 'node:child_process'
-import { fileURLToPath, pathToFileURL } from 'node:url'
+import { fileURLToPath } from 'node:url'
 import { buildBareGuest } from '../guest/bare/build.mjs'
 import { installTools } from '../scripts/tools.mjs'
 import { QEMU_TOOLS, runExampleVmm, runQemu, ticksPerSecond } from './support/guests.mjs'
 import { jobWords, Rates, rateRow } from './support/rates.mjs'
+import { isMain, printIfMain } from './support/report.mjs'
 
 const SELF = fileURLToPath(import.meta.url)
 const PROGRAM = fileURLToPath(new URL('../guest/bare/programs/net-bench.c', import.meta.url))
@@ -115,8 +116,8 @@ export async function run({ rounds = ROUNDS } = {}) {
   return JSON.parse(execFileSync('unshare', args, { stdio: ['ignore', 'pipe', 'inherit'] }))
 }
 
-if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {
-  const rounds = Number(process.argv[2] ?? ROUNDS)
-  if (process.argv[3] === INSIDE) process.stdout.write(JSON.stringify(await measure(rounds)))
-  else console.table(await run({ rounds }))
+if (isMain(import.meta) && process.argv[3] === INSIDE) {
+  process.stdout.write(JSON.stringify(await measure(Number(process.argv[2]))))
+} else {
+  await printIfMain(import.meta, () => run({ rounds: Number(process.argv[2] ?? ROUNDS) }))
 }

@@ -4,12 +4,12 @@
  *
  * `node bench/virtio-queue.mjs` after `npm run build` prints a table.
  */
-import { pathToFileURL } from 'node:url'
 import { getHeapStatistics, setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import { DescriptorChain, POP_OK } from '../packages/virtio-queue/dist/index.js'
 import { createMockDriver } from '../packages/virtio-queue/dist/testing.js'
 import { GuestMemory } from '../packages/vm-memory/dist/index.js'
+import { printIfMain, row } from './support/report.mjs'
 
 const BATCH = 128
 // Rounds are short, so that the best of them was not interrupted by whatever else the machine does.
@@ -233,7 +233,7 @@ function allocated() {
 export async function run() {
   const rows = []
   const add = (name, unit, value, against, peer) => {
-    rows.push({ name, value, unit, peer: `${against} ${peer.toFixed(2)} ns`, ratio: value / peer })
+    rows.push(row({ name, figure: value, unit, peer: against, peerFigure: peer }))
   }
   for (const packed of [false, true]) {
     const kind = packed ? 'packed' : 'split'
@@ -270,14 +270,16 @@ export async function run() {
     'bare reads and writes',
     3 * (bare - peer) + peer,
   )
-  rows.push({ name: 'virtqueue heap', value: allocated(), unit: 'bytes/request', peer: 'nothing', ratio: 0 })
+  rows.push(
+    row({
+      name: 'virtqueue heap',
+      figure: allocated(),
+      unit: 'bytes/request',
+      peer: 'nothing',
+      peerFigure: 0,
+    }),
+  )
   return rows
 }
 
-if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {
-  for (const { name, value, unit, peer, ratio } of await run()) {
-    console.log(
-      `${name.padEnd(48)} ${value.toFixed(2).padStart(8)} ${unit.padEnd(14)} ${ratio.toFixed(2)} of ${peer}`,
-    )
-  }
-}
+await printIfMain(import.meta, run)

@@ -4,8 +4,8 @@
  * `node bench/vm-memory.mjs` after `pnpm build` prints a table. Rows that end in "alternating" look up another region
  * at every access; the rest stay in one, as a device does with a ring or a buffer.
  */
-import { pathToFileURL } from 'node:url'
 import { GuestMemory, RangeCursor } from '../packages/vm-memory/dist/index.js'
+import { printIfMain, row } from './support/report.mjs'
 
 const REGION_SIZE = 1 << 20
 const REGIONS = 8
@@ -34,13 +34,12 @@ function makeMemory(trackDirty) {
 /** Runs the benchmark: one row for each measurement; the peer is the same work on a bare view. */
 export async function run() {
   const rows = []
-  const row = (name, work, floor, count = LOOPS) => {
+  const compare = (name, work, floor, count = LOOPS) => {
     // The floor first and last, so that neither profits from a warmer machine.
     const before = measure(floor, count)
-    const value = measure(work, count)
+    const figure = measure(work, count)
     const bare = Math.min(before, measure(floor, count))
-    const peer = `bare view, ${bare.toPrecision(3)} ns`
-    rows.push({ name: `vm-memory: ${name}`, value, unit: 'ns', peer, ratio: value / bare })
+    rows.push(row({ name: `vm-memory: ${name}`, figure, unit: 'ns', peer: 'bare view', peerFigure: bare }))
   }
 
   const memory = makeMemory(false)
@@ -58,7 +57,7 @@ export async function run() {
     for (let i = 0; i < count; i += 1) view.setUint32((i * 4) & MASK, i, true)
     return 0
   }
-  row(
+  compare(
     'readUint32',
     (count) => {
       let sum = 0
@@ -67,7 +66,7 @@ export async function run() {
     },
     floorRead32,
   )
-  row(
+  compare(
     'readUint32, alternating',
     (count) => {
       let sum = 0
@@ -76,7 +75,7 @@ export async function run() {
     },
     floorRead32,
   )
-  row(
+  compare(
     'writeUint32',
     (count) => {
       for (let i = 0; i < count; i += 1) memory.writeUint32((i * 4) & MASK, i)
@@ -84,7 +83,7 @@ export async function run() {
     },
     floorWrite32,
   )
-  row(
+  compare(
     'writeUint32, dirty tracking',
     (count) => {
       for (let i = 0; i < count; i += 1) tracked.writeUint32((i * 4) & MASK, i)
@@ -92,7 +91,7 @@ export async function run() {
     },
     floorWrite32,
   )
-  row(
+  compare(
     'readUint64AsNumber',
     (count) => {
       let sum = 0
@@ -108,7 +107,7 @@ export async function run() {
       return sum
     },
   )
-  row(
+  compare(
     'atomicLoad16',
     (count) => {
       let sum = 0
@@ -121,7 +120,7 @@ export async function run() {
       return sum
     },
   )
-  row(
+  compare(
     'atomicStore16',
     (count) => {
       for (let i = 0; i < count; i += 1) memory.atomicStore16((i * 2) & MASK, i & 0xffff)
@@ -145,7 +144,7 @@ export async function run() {
     }
   }
   const table = memory.regionOf(0, 256 * 16)
-  row(
+  compare(
     'descriptor: read it and find its buffer',
     (count) => {
       const { view } = table
@@ -183,7 +182,7 @@ export async function run() {
   const many = GuestMemory.fromRanges(
     Array.from({ length: 256 }, (_, i) => ({ start: i * 0x2000, size: 0x1000 })),
   )
-  row(
+  compare(
     'findRegion of 256, alternating',
     (count) => {
       let sum = 0
@@ -201,7 +200,7 @@ export async function run() {
     const buffer = new Uint8Array(size)
     const count = Math.max(20_000, Math.floor((LOOPS * 64) / Math.max(64, size)))
     const wrap = (REGION_SIZE >> 1) - 1
-    row(
+    compare(
       `read ${size} B`,
       (count) => {
         let sum = 0
@@ -226,12 +225,12 @@ export async function run() {
       for (let i = 0; i < count; i += 1) bytes.set(buffer, (i * size) & wrap)
       return 0
     }
-    row(`write ${size} B`, write(memory), floorWrite, count)
-    row(`write ${size} B, dirty tracking`, write(tracked), floorWrite, count)
+    compare(`write ${size} B`, write(memory), floorWrite, count)
+    compare(`write ${size} B, dirty tracking`, write(tracked), floorWrite, count)
   }
 
   const half = new Uint8Array(512)
-  row(
+  compare(
     'read 512 B across two regions',
     (count) => {
       let sum = 0
@@ -248,7 +247,7 @@ export async function run() {
     500_000,
   )
   const cursor = new RangeCursor()
-  row(
+  compare(
     'cursor over 4 KiB in one region',
     (count) => {
       let sum = 0
@@ -263,9 +262,4 @@ export async function run() {
   return rows
 }
 
-if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {
-  for (const { name, value, unit, peer, ratio } of await run()) {
-    const figure = `${value.toPrecision(3)} ${unit}`
-    console.log(`${name.padEnd(52)}${figure.padEnd(12)}${peer.padEnd(24)}${ratio.toFixed(2)}`)
-  }
-}
+await printIfMain(import.meta, run)

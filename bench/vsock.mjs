@@ -10,12 +10,12 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { PassThrough } from 'node:stream'
 import { setImmediate as turn } from 'node:timers/promises'
-import { pathToFileURL } from 'node:url'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import { MmioTransport, Vsock } from '../packages/devices/dist/virtio.js'
 import { createMockDriver } from '../packages/virtio-queue/dist/testing.js'
 import { GuestMemory } from '../packages/vm-memory/dist/index.js'
+import { median, printIfMain, row } from './support/report.mjs'
 
 const ROUNDS = 9
 const STREAM_BYTES = 64 * 2 ** 20
@@ -27,8 +27,6 @@ const RING = 128
 const BUFFER = 4096
 const [REQUEST, RESPONSE, RW] = [1, 2, 5]
 const STATUS = 0x70
-
-const median = (values) => values.sort((a, b) => a - b)[values.length >> 1]
 
 /** A driver that keeps its buffers where they are: nothing but the rings and the headers is written for a packet. */
 class Guest {
@@ -306,15 +304,15 @@ export async function run() {
   const rates = await compare({ toGuest, toHost, passThrough, socketStream })
   const pings = await compare({ vsockPings, socketPings })
   const [bytes, plainBytes] = await connectionBytes()
-  const row = (name, value, unit, peer, floor) => ({ name, value, unit, peer, ratio: value / floor })
+  const against = (name, figure, unit, peer, peerFigure) => row({ name, figure, unit, peer, peerFigure })
   return [
-    row('vsock stream to the guest', rates.toGuest, 'MB/s', 'Unix sockets', rates.socketStream),
-    row('vsock stream to the guest', rates.toGuest, 'MB/s', 'PassThrough', rates.passThrough),
-    row('vsock stream to the host', rates.toHost, 'MB/s', 'Unix sockets', rates.socketStream),
-    row('vsock stream to the host', rates.toHost, 'MB/s', 'PassThrough', rates.passThrough),
-    row('vsock message and answer', pings.vsockPings, 'us', 'Unix sockets', pings.socketPings),
-    row('vsock connection that is idle', bytes, 'bytes', 'PassThrough', plainBytes),
+    against('vsock stream to the guest', rates.toGuest, 'MB/s', 'Unix sockets', rates.socketStream),
+    against('vsock stream to the guest', rates.toGuest, 'MB/s', 'PassThrough', rates.passThrough),
+    against('vsock stream to the host', rates.toHost, 'MB/s', 'Unix sockets', rates.socketStream),
+    against('vsock stream to the host', rates.toHost, 'MB/s', 'PassThrough', rates.passThrough),
+    against('vsock message and answer', pings.vsockPings, 'us', 'Unix sockets', pings.socketPings),
+    against('vsock connection that is idle', bytes, 'bytes', 'PassThrough', plainBytes),
   ]
 }
 
-if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) console.table(await run())
+await printIfMain(import.meta, run)

@@ -1,48 +1,92 @@
 /**
- * `npm run bench`: the set-up, then every file in bench/ that exports `run`, into one table. A row is a figure
- * beside its peer or floor, measured in the same run.
+ * `npm run bench`: the set-up, then every file in bench/ that exports `run`, into one table. A row is a figure beside that
+ * of its peer or floor in the same run. The rows are also written as JSON, and by --readme into README.md.
  */
-import { readdirSync, writeFileSync } from 'node:fs'
-import { cpus } from 'node:os'
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { main, root, setUp } from './setup.mjs'
+import { parseArgs } from 'node:util'
+import { main, root, SetupError, setUp } from './setup.mjs'
 
-/** @typedef {{ name: string, value: number, unit: string, peer: string, ratio: number }} Row */
+const USAGE = `npm run bench -- [NAME] [--json FILE] [--readme]
 
-const format = (value) =>
-  value >= 100 ? value.toFixed(0) : value >= 10 ? value.toFixed(1) : value.toPrecision(3)
+NAME          only the benches whose file has that in its name
+--json FILE   where the rows are written (.cache/bench.json)
+--readme      writes the rows that README.md shows into its table; without NAME`
 
-/** @param {Row[]} rows */
-function table(rows) {
-  const cells = [
-    ['what', 'figure', 'unit', 'against', 'ratio'],
-    ...rows.map((row) => [row.name, format(row.value), row.unit, row.peer, `${format(row.ratio)}`]),
-  ]
-  const widths = cells[0].map((_, column) => Math.max(...cells.map((row) => row[column].length)))
-  return cells
-    .map((row) =>
-      row
-        .map((cell, column) => cell.padEnd(widths[column]))
-        .join('  ')
-        .trimEnd(),
-    )
-    .join('\n')
+/** Between these is what --readme writes. */
+const README_BEGIN = '<!-- bench: begin -->'
+const README_END = '<!-- bench: end -->'
+
+function options() {
+  try {
+    return parseArgs({
+      allowPositionals: true,
+      options: {
+        json: { type: 'string', default: join(root, '.cache', 'bench.json') },
+        readme: { type: 'boolean', default: false },
+        help: { type: 'boolean', default: false },
+      },
+    })
+  } catch (error) {
+    throw new SetupError(`${error.message}\n\n${USAGE}`)
+  }
+}
+
+/** The rows of all benches with that in their name. One that fails costs its own rows. */
+async function measure(only) {
+  const rows = []
+  const failed = []
+  const files = readdirSync(join(root, 'bench')).filter(
+    (file) => file.endsWith('.mjs') && file.includes(only),
+  )
+  if (files.length === 0) throw new SetupError(`no bench has '${only}' in its name`)
+  for (const file of files.sort()) {
+    process.stderr.write(`${file} ...\n`)
+    try {
+      const { run } = await import(join(root, 'bench', file))
+      rows.push(...(await run()))
+    } catch (error) {
+      process.stderr.write(`${file} failed: ${error.stack}\n`)
+      failed.push(file)
+    }
+  }
+  return { rows, failed }
+}
+
+function writeReadme(text) {
+  const path = join(root, 'README.md')
+  const readme = readFileSync(path, 'utf8')
+  const begin = readme.indexOf(README_BEGIN)
+  const end = readme.indexOf(README_END)
+  if (begin < 0 || end < begin) {
+    throw new SetupError(`README.md has no ${README_BEGIN} with a ${README_END} after it`)
+  }
+  const [before, after] = [readme.slice(0, begin + README_BEGIN.length), readme.slice(end)]
+  writeFileSync(path, `${before}\n\n${text}\n\n${after}`)
 }
 
 main(async () => {
-  await setUp()
-  const only = process.argv[2] ?? ''
-  const files = readdirSync(join(root, 'bench'))
-    .filter((file) => file.endsWith('.mjs') && file.includes(only))
-    .sort()
-  const rows = []
-  for (const file of files) {
-    process.stderr.write(`${file} ...\n`)
-    const { run } = await import(join(root, 'bench', file))
-    rows.push(...(await run()))
+  const {
+    values,
+    positionals: [only = ''],
+  } = options()
+  if (values.help) {
+    process.stdout.write(`${USAGE}\n`)
+    return 0
   }
-  const machine = `${cpus()[0].model}, ${cpus().length} CPUs, Node.js ${process.versions.node}`
-  process.stdout.write(`${machine}\n${table(rows)}\n`)
-  writeFileSync(join(root, '.cache', 'bench.json'), `${JSON.stringify({ machine, rows }, null, 2)}\n`)
-  return 0
+  if (values.readme && only !== '') throw new SetupError('--readme wants all benches: leave out the NAME')
+  await setUp()
+  const { README_ROWS } = await import('../bench/support/readme-rows.mjs')
+  const { machine, markdownTable, table } = await import('../bench/support/report.mjs')
+  const { rows, failed } = await measure(only)
+  const on = machine()
+  const described = `${on.date}: ${on.cpu}, ${on.cpus} CPUs, Linux ${on.linux}, Node.js ${on.node}`
+  process.stdout.write(`${described}\n${table(rows)}\n`)
+  writeFileSync(values.json, `${JSON.stringify({ machine: on, rows, failed }, null, 2)}\n`)
+  if (values.readme) {
+    const shown = README_ROWS.flatMap((name) => rows.filter((row) => row.name === name))
+    if (shown.length === 0) throw new SetupError('none of the rows of README.md has been measured')
+    writeReadme(`${markdownTable(shown)}\n\nMeasured ${described}.`)
+  }
+  return failed.length === 0 ? 0 : 1
 })

@@ -1,7 +1,6 @@
 /** From what bench programs print (guest/bare/programs/bench.h) to rows of the table. */
 
-/** The value in the middle. */
-export const median = (values) => values.toSorted((a, b) => a - b)[values.length >> 1]
+import { median, row } from './report.mjs'
 
 /**
  * The words of the command line that ask for jobs.
@@ -58,12 +57,13 @@ export function rateRow(name, job, own, peers) {
   const found = Object.entries(peers).map(([peer, rates]) => ({ peer, middle: median(rates.of(job)), rates }))
   const best = found.reduce((a, b) => (b.middle > a.middle ? b : a))
   const pairs = best.rates.of(job)
-  return {
+  return row({
     name,
-    value: median(own.of(job)),
+    figure: median(own.of(job)),
     unit: 'requests/s',
-    peer: `${best.peer}: ${Math.round(best.middle)}`,
+    peer: best.peer,
+    peerFigure: best.middle,
     // Pair by pair, since a shared machine is not always as fast.
     ratio: median(own.of(job).map((rate, index) => rate / pairs[index])),
-  }
+  })
 }
