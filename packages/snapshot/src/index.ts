@@ -4,6 +4,6 @@
  * @packageDocumentation
  */
 export { SnapshotError, type SnapshotErrorCode } from './error.ts'
-export type { Manifest, SnapshotRange } from './manifest.ts'
+export type { CheckedFile, Manifest, SnapshotLayer, SnapshotRange } from './manifest.ts'
 export { Snapshot } from './snapshot.ts'
-export { type SnapshotContent, writeSnapshot } from './write.ts'
+export { type SnapshotContent, type WrittenSnapshot, writeSnapshot } from './write.ts'

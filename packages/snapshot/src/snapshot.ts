@@ -1,14 +1,17 @@
 /**
  * A snapshot in a folder, open: checked as input from a stranger before anything of it is used.
  */
-import { closeSync, constants, fstatSync, openSync, readFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { closeSync } from 'node:fs'
+import { resolve } from 'node:path'
 import { MappedMemory } from '@vmm/vm-memory/mmap'
 import { SnapshotError } from './error.ts'
-import { digest, MANIFEST_NAME, type Manifest, parseManifest } from './manifest.ts'
+import { type Identity, openSized, readChecked, readText } from './folder.ts'
+import { MANIFEST_NAME, type Manifest, memorySize, parseManifest, RUNS_MAX } from './manifest.ts'
+import { type Origin, setOrigin } from './origin.ts'
+import { PAGE_SIZE, type Run, type Segment, totalSize, visibleSegments } from './runs.ts'
 
-/** The most that a manifest or a state can be long: no VM has more to tell. */
-const TEXT_BYTES_MAX = 2 ** 28
+/** How often a folder is looked at whose snapshot is replaced under way. */
+const ATTEMPTS = 4
 
 /**
  * An open snapshot: it stays what it is, whatever becomes of the folder.
@@ -23,38 +26,55 @@ export class Snapshot {
   readonly manifest: Manifest
   /** The state as it was given to `writeSnapshot`. Its form is not checked, but that it is what was written. */
   readonly state: unknown
-  readonly #memory: number
+  /** Of each layer. */
+  readonly #files: readonly number[]
+  readonly #origin: Origin
   #isClosed = false
 
   /** @throws SnapshotError */
   static open(folder: string): Snapshot {
-    const manifest = parseManifest(readText(folder, MANIFEST_NAME, 'ERR_SNAPSHOT_MISSING'), folder)
-    const text = readText(folder, manifest.state.file, 'ERR_SNAPSHOT_DAMAGED')
-    if (digest(text) !== manifest.state.sha256) {
-      throw new SnapshotError(
-        'ERR_SNAPSHOT_DAMAGED',
-        `${folder}: ${manifest.state.file} is not as it was written`,
-      )
+    let text = readText(folder, MANIFEST_NAME, 'ERR_SNAPSHOT_MISSING')
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return Snapshot.#open(folder, parseManifest(text, folder))
+      } catch (error) {
+        // Another may have taken its place, and its files with it.
+        const now = readText(folder, MANIFEST_NAME, 'ERR_SNAPSHOT_MISSING')
+        if (now === text || attempt === ATTEMPTS) throw error
+        text = now
+      }
     }
-    const state: unknown = JSON.parse(text)
-    const { file, ranges } = manifest.memory
-    const memory = openIn(folder, file, 'ERR_SNAPSHOT_DAMAGED')
-    const size = ranges.reduce((sum, range) => sum + range.size, 0)
-    const found = fstatSync(memory)
-    if (!found.isFile() || found.size !== size) {
-      closeSync(memory)
-      throw new SnapshotError(
-        'ERR_SNAPSHOT_DAMAGED',
-        `${folder}: ${file} has ${found.size} bytes, and the manifest says ${size}`,
-      )
-    }
-    return new Snapshot(manifest, state, memory)
   }
 
-  private constructor(manifest: Manifest, state: unknown, memory: number) {
-    this.manifest = manifest
+  static #open(folder: string, manifest: Manifest): Snapshot {
+    const state = readChecked(folder, manifest.state)
+    const { layers } = manifest.memory
+    const size = memorySize(manifest)
+    const upper = layers.flatMap(({ runs, size: fileSize }) => {
+      if (runs === undefined) return []
+      return [parseRuns(readChecked(folder, runs), { size, fileSize, where: `${folder}: ${runs.file}` })]
+    })
+    const files: number[] = []
+    const identities: Identity[] = []
+    try {
+      for (const layer of layers) {
+        const { fd, identity } = openSized(folder, layer.file, layer.size)
+        files.push(fd)
+        identities.push(identity)
+      }
+    } catch (error) {
+      for (const fd of files) closeSync(fd)
+      throw error
+    }
+    const segments = visibleSegments(size, upper)
+    return new Snapshot(state, files, { folder: resolve(folder), manifest, segments, identities })
+  }
+
+  private constructor(state: unknown, files: readonly number[], origin: Origin) {
+    this.manifest = origin.manifest
     this.state = state
-    this.#memory = memory
+    this.#files = files
+    this.#origin = origin
   }
 
   /**
@@ -63,48 +83,87 @@ export class Snapshot {
    * @throws MemoryError, and SnapshotError ERR_SNAPSHOT_MISSING after {@link close}
    */
   mapMemory(): MappedMemory {
-    if (this.#isClosed) throw new SnapshotError('ERR_SNAPSHOT_MISSING', 'the snapshot was closed')
-    return MappedMemory.file(this.manifest.memory.ranges, { fd: this.#memory, shared: false })
+    const { ranges } = this.manifest.memory
+    const mapped = MappedMemory.file(ranges, { fd: this.#file(0), shared: false })
+    try {
+      for (const segment of this.#origin.segments) if (segment.layer > 0) this.#lay(segment, mapped)
+    } catch (error) {
+      mapped.close()
+      throw error
+    }
+    setOrigin(mapped.memory, this.#origin)
+    return mapped
+  }
+
+  /**
+   * Has memory that is as it is in this snapshot be mapped from it: the memory of a VM that is paused since the snapshot was
+   * written. What it took from the host goes back, as far as it is not written again, and the next snapshot of it can be
+   * differential to this one.
+   * @throws MemoryError, and SnapshotError ERR_SNAPSHOT_MISSING after {@link close}, ERR_SNAPSHOT_MEMORY for memory of other ranges
+   */
+  rebase(mapped: MappedMemory): void {
+    const { regions } = mapped.memory
+    const { ranges } = this.manifest.memory
+    const fits =
+      regions.length === ranges.length &&
+      regions.every(({ start, size }, i) => ranges[i]?.start === start && ranges[i]?.size === size)
+    if (!fits) {
+      const message = `${this.#origin.folder}: the memory is not where the snapshot has it`
+      throw new SnapshotError('ERR_SNAPSHOT_MEMORY', message)
+    }
+    for (const segment of this.#origin.segments) this.#lay(segment, mapped)
+    setOrigin(mapped.memory, this.#origin)
   }
 
   /** Lets go of the files; what is mapped stays. Idempotent. */
   close(): void {
     if (this.#isClosed) return
     this.#isClosed = true
-    closeSync(this.#memory)
+    for (const fd of this.#files) closeSync(fd)
   }
 
   [Symbol.dispose](): void {
     this.close()
   }
-}
 
-type OpenCode = 'ERR_SNAPSHOT_DAMAGED' | 'ERR_SNAPSHOT_MISSING'
-
-/** Opens a file of the folder, and no other: no link is followed, and nobody is waited for at a FIFO. */
-function openIn(folder: string, name: string, missing: OpenCode): number {
-  try {
-    return openSync(join(folder, name), constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK)
-  } catch (cause) {
-    const { code } = cause as NodeJS.ErrnoException
-    const isMissing = code === 'ENOENT' || code === 'ENOTDIR' || code === 'ELOOP'
-    const what = isMissing ? `there is no ${name}` : `${name} cannot be read: ${code}`
-    throw new SnapshotError(isMissing ? missing : 'ERR_SNAPSHOT_IO', `${folder}: ${what}`, cause)
+  #file(layer: number): number {
+    const fd = this.#files[layer]
+    if (!this.#isClosed && fd !== undefined) return fd
+    throw new SnapshotError('ERR_SNAPSHOT_MISSING', `${this.#origin.folder}: the snapshot was closed`)
   }
-}
 
-function readText(folder: string, name: string, missing: OpenCode): string {
-  const fd = openIn(folder, name, missing)
-  try {
-    const found = fstatSync(fd)
-    if (!found.isFile() || found.size > TEXT_BYTES_MAX) {
-      throw new SnapshotError('ERR_SNAPSHOT_DAMAGED', `${folder}: ${name} is no file of a snapshot`)
+  #lay({ position, size, layer, offset }: Segment, mapped: MappedMemory): void {
+    const fd = this.#file(layer)
+    let base = 0
+    for (const range of this.manifest.memory.ranges) {
+      const from = Math.max(position, base)
+      const to = Math.min(position + size, base + range.size)
+      if (from < to) {
+        mapped.overlay(range.start + from - base, to - from, { fd, offset: offset + from - position })
+      }
+      base += range.size
     }
-    return readFileSync(fd, 'utf8')
-  } catch (cause) {
-    if (cause instanceof SnapshotError) throw cause
-    throw new SnapshotError('ERR_SNAPSHOT_IO', `${folder}: ${name} cannot be read`, cause)
-  } finally {
-    closeSync(fd)
   }
+}
+
+/** @throws SnapshotError ERR_SNAPSHOT_DAMAGED for what is no table of runs in memory of a size */
+function parseRuns(
+  json: unknown,
+  { size, fileSize, where }: { size: number; fileSize: number; where: string },
+): Run[] {
+  const pairs = Array.isArray(json) && json.length <= RUNS_MAX ? (json as unknown[]) : undefined
+  let end = 0
+  const runs = pairs?.map((pair): Run | undefined => {
+    const [position, length] = Array.isArray(pair) ? (pair as unknown[]) : []
+    if (!isPages(position) || !isPages(length) || length === 0) return undefined
+    if (position < end || position + length > size) return undefined
+    end = position + length
+    return { position, size: length }
+  })
+  if (runs?.every((run) => run !== undefined) && totalSize(runs) === fileSize) return runs
+  throw new SnapshotError('ERR_SNAPSHOT_DAMAGED', `${where} does not say what the file beside it has`)
+}
+
+function isPages(value: unknown): value is number {
+  return Number.isSafeInteger(value) && Number(value) >= 0 && Number(value) % PAGE_SIZE === 0
 }

@@ -5,73 +5,123 @@
 import { randomUUID } from 'node:crypto'
 import { type FileHandle, mkdir, open, readdir, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { GuestMemory, GuestRegion } from '@vmm/vm-memory'
-import { type PageRun, touchedRuns } from '@vmm/vm-memory/mmap'
+import type { GuestMemory } from '@vmm/vm-memory'
+import { baseLayers } from './base.ts'
 import { SnapshotError } from './error.ts'
-import { digest, formatManifest, MANIFEST_NAME } from './manifest.ts'
+import {
+  digest,
+  fileNames,
+  formatManifest,
+  MANIFEST_NAME,
+  type Manifest,
+  RUNS_MAX,
+  type SnapshotLayer,
+} from './manifest.ts'
+import { changedRuns, possibleRuns, writePacked, writeSparse } from './memory.ts'
+import { joinNearest, totalSize } from './runs.ts'
 
-const PAGE_SIZE = 4096
-/** Bytes to write at once: 1 MiB. */
-const CHUNK_SIZE = 2 ** 20
-const ZEROS = new Uint8Array(PAGE_SIZE)
-
-/** What to save. It must not change until the snapshot is written. */
+/** What to save. */
 export interface SnapshotContent {
   /** Plain data that survives JSON. */
   readonly state: unknown
+  /** It must not change until {@link copied} is called, or else until the snapshot is written. */
   readonly memory: GuestMemory
+  /**
+   * Whether to write just what is different from the snapshot that memory was mapped from (`Snapshot.mapMemory`) or rebased to
+   * (`Snapshot.rebase`): the files of that one become files of this one, by hard links. A whole snapshot is written where there is
+   * none, where its files have gone or are on another file system, and after eight layers. Default false.
+   */
+  readonly differential?: boolean | undefined
+  /** Called when state and memory have been read: the VM can go on while the files get to the disk. */
+  readonly copied?: (() => void) | undefined
+}
+
+/** What was written. */
+export interface WrittenSnapshot {
+  readonly kind: 'full' | 'differential'
+  /** Bytes of guest memory that were written. */
+  readonly memoryBytes: number
+}
+
+/** A file that is not synced yet. */
+interface NewFile {
+  readonly name: string
+  readonly handle: FileHandle
 }
 
 /**
  * Writes a snapshot into a folder, which is made where it is not there. One that is in the folder is replaced, in one step.
  * @throws SnapshotError ERR_SNAPSHOT_IO; the old snapshot is still there then
  */
-export async function writeSnapshot(folder: string, { state, memory }: SnapshotContent): Promise<void> {
+export async function writeSnapshot(folder: string, content: SnapshotContent): Promise<WrittenSnapshot> {
   const id = randomUUID()
-  const names = { state: `state-${id}.json`, memory: `memory-${id}.bin` }
+  const files: NewFile[] = []
+  const create = async (name: string): Promise<FileHandle> => {
+    // Readable by its owner alone: it has a guest's memory.
+    const handle = await open(join(folder, name), 'wx', 0o600)
+    files.push({ name, handle })
+    return handle
+  }
+  const writeText = async (name: string, text: string) => {
+    await (await create(name)).writeFile(text)
+    return { file: name, size: Buffer.byteLength(text), sha256: digest(text) }
+  }
+  const { memory } = content
   try {
     await mkdir(folder, { recursive: true })
-    const text = JSON.stringify(state)
-    await writeSynced(join(folder, names.state), (file) => file.writeFile(text))
-    await writeSynced(join(folder, names.memory), (file) => writeMemory(file, memory))
-    const manifest = formatManifest({
+    const state = await writeText(`state-${id}.json`, JSON.stringify(content.state))
+    const below = content.differential ? await baseLayers(folder, memory) : []
+    const written = await (below.length > 0 ? writeChanges() : writeWhole())
+    content.copied?.()
+    const manifest: Omit<Manifest, 'format' | 'version'> = {
       created: new Date().toISOString(),
-      state: { file: names.state, size: Buffer.byteLength(text), sha256: digest(text) },
+      state,
       memory: {
-        file: names.memory,
         ranges: memory.regions.map(({ start, size }) => ({ start, size })),
+        layers: [...below, written.layer],
       },
-    })
-    const temporary = join(folder, `${MANIFEST_NAME}.${id}`)
-    await writeSynced(temporary, (file) => file.writeFile(manifest))
+    }
+    const name = `${MANIFEST_NAME}.${id}`
+    await writeText(name, formatManifest(manifest))
+    for (const { handle } of files) await handle.sync()
     await syncFolder(folder)
-    await rename(temporary, join(folder, MANIFEST_NAME))
+    await rename(join(folder, name), join(folder, MANIFEST_NAME))
     await syncFolder(folder)
+    // Those of the one before, and of attempts that did not come to an end. Who has them mapped keeps them.
+    const named = new Set(fileNames(manifest as Manifest))
+    await removeFiles(folder, (file) => FILE_NAME.test(file) && !named.has(file)).catch(() => {})
+    return { kind: below.length > 0 ? 'differential' : 'full', memoryBytes: written.bytes }
   } catch (cause) {
-    await removeFiles(folder, (name) => name.includes(id)).catch(() => {})
+    await removeFiles(folder, (file) => file.includes(id)).catch(() => {})
     throw new SnapshotError(
       'ERR_SNAPSHOT_IO',
       `${folder}: the snapshot cannot be written: ${(cause as Error).message}`,
       cause,
     )
+  } finally {
+    for (const { handle } of files) await handle.close()
   }
-  // Those of the one before, and of attempts that did not come to an end. Who has them mapped keeps them.
-  await removeFiles(folder, (name) => FILE_NAME.test(name) && !name.includes(id)).catch(() => {})
+
+  async function writeWhole(): Promise<{ layer: SnapshotLayer; bytes: number }> {
+    const name = `memory-${id}.bin`
+    const bytes = await writeSparse(await create(name), memory, possibleRuns(memory))
+    return { layer: { file: name, size: memory.regions.reduce((sum, { size }) => sum + size, 0) }, bytes }
+  }
+
+  async function writeChanges(): Promise<{ layer: SnapshotLayer; bytes: number }> {
+    const runs = joinNearest(changedRuns(memory), RUNS_MAX)
+    const table = JSON.stringify(runs.map(({ position, size }) => [position, size]))
+    const checked = await writeText(`runs-${id}.json`, table)
+    const name = `pages-${id}.bin`
+    await writePacked(await create(name), memory, runs)
+    const bytes = totalSize(runs)
+    return { layer: { file: name, size: bytes, runs: checked }, bytes }
+  }
 }
 
 /** What this writes beside the manifest. */
-const FILE_NAME = /^(?:state-[0-9a-f-]{36}\.json|memory-[0-9a-f-]{36}\.bin|manifest\.json\.[0-9a-f-]{36})$/
-
-async function writeSynced(path: string, write: (file: FileHandle) => Promise<void>): Promise<void> {
-  // Readable by its owner alone: it has a guest's memory.
-  const file = await open(path, 'wx', 0o600)
-  try {
-    await write(file)
-    await file.sync()
-  } finally {
-    await file.close()
-  }
-}
+const FILE_NAME =
+  /^(?:(?:state|runs)-[0-9a-f-]{36}\.json|(?:memory|pages)-[0-9a-f-]{36}\.bin|manifest\.json\.[0-9a-f-]{36})$/
 
 async function syncFolder(folder: string): Promise<void> {
   const handle = await open(folder, 'r')
@@ -86,47 +136,4 @@ async function removeFiles(folder: string, isMeant: (name: string) => boolean): 
   for (const name of await readdir(folder)) {
     if (isMeant(name)) await rm(join(folder, name), { force: true })
   }
-}
-
-/** Zeros become holes; the file has its full size. */
-async function writeMemory(file: FileHandle, memory: GuestMemory): Promise<void> {
-  let base = 0
-  for (const region of memory.regions) {
-    for (const run of runsOf(region)) await writeRun(file, region, run, base)
-    base += region.size
-  }
-  await file.truncate(base)
-}
-
-/** Where there may be anything but zeros. */
-function runsOf(region: GuestRegion): readonly PageRun[] {
-  // Pages of a file may be in the file alone.
-  const isAnonymous = region.hostAddress !== undefined && region.file === undefined
-  return isAnonymous ? touchedRuns(region) : [{ offset: 0, size: region.size }]
-}
-
-async function writeRun(file: FileHandle, { bytes }: GuestRegion, run: PageRun, base: number): Promise<void> {
-  const end = run.offset + run.size
-  for (let at = run.offset; at < end; at += CHUNK_SIZE) {
-    const stop = Math.min(at + CHUNK_SIZE, end)
-    let from = at
-    while (from < stop) {
-      while (from < stop && isZero(bytes, from)) from += PAGE_SIZE
-      let to = from
-      while (to < stop && !isZero(bytes, to)) to += PAGE_SIZE
-      if (to > from) await writeAll(file, bytes.subarray(from, to), base + from)
-      from = to
-    }
-  }
-}
-
-async function writeAll(file: FileHandle, bytes: Uint8Array, position: number): Promise<void> {
-  for (let done = 0; done < bytes.length; ) {
-    const { bytesWritten } = await file.write(bytes, done, bytes.length - done, position + done)
-    done += bytesWritten
-  }
-}
-
-function isZero(bytes: Uint8Array, offset: number): boolean {
-  return Buffer.compare(bytes.subarray(offset, offset + PAGE_SIZE), ZEROS) === 0
 }
