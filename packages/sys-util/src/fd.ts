@@ -63,6 +63,13 @@ export class OwnedFd implements Disposable {
     return this.#fd === -1
   }
 
+  /** Gives the descriptor up, open: it is the caller's. */
+  release(): number {
+    const fd = this.#fd
+    this.#fd = -1
+    return fd
+  }
+
   /** Closes the descriptor. Idempotent. */
   close(): void {
     if (this.#fd === -1) return

@@ -75,6 +75,7 @@ export {
 } from './mmap.ts'
 export { allocateRange, copyRange, seekRange, truncateFd } from './ranges.ts'
 export {
+  currentThreadId,
   installNoopHandler,
   SIGRTMAX,
   SIGRTMIN,
@@ -91,5 +92,7 @@ export { countThreadWaits } from './thread-waits.ts'
 export { TimerFd } from './timerfd.ts'
 export type { Address } from './transfer.ts'
 export { IOV_MAX, IoVector, preadInto, pwriteFrom, RWF_NOWAIT } from './transfer.ts'
+export type { UserFaultHandler } from './userfaultfd.ts'
+export { UserFaultFd } from './userfaultfd.ts'
 export type { Watch, WatchCallback } from './watch.ts'
 export { watch } from './watch.ts'

@@ -66,6 +66,7 @@ const prototypes = {
   timerfd_gettime: 'int timerfd_gettime(int fd, void *value)',
   timerfd_settime: 'int timerfd_settime(int fd, int flags, void *value, void *old)',
   unlinkat: 'int unlinkat(int directory, const void *name, int flags)',
+  userfaultfd: 'int syscall(long number, int flags)',
   utimensat: 'int utimensat(int directory, const void *name, const void *times, int flags)',
   write: 'int64_t write(int fd, const void *buffer, size_t count)',
 } as const

@@ -2,7 +2,8 @@
  * Signals to single threads of this process, as kicks need them. JavaScript cannot be a handler: the one that
  * is installed is a function of libc that does nothing of note.
  */
-import { readdirSync, readFileSync } from 'node:fs'
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
+import { basename } from 'node:path'
 import { SystemError } from './errors.ts'
 import { lastError, libc } from './libc.ts'
 
@@ -35,6 +36,11 @@ export function installNoopHandler(number: number): void {
 /** The ids of this process's threads; the first thread has the process's own. */
 export function threadIds(): number[] {
   return readdirSync('/proc/self/task').map(Number)
+}
+
+/** The id of the thread that calls: the process's own in the first one. */
+export function currentThreadId(): number {
+  return Number(basename(readlinkSync('/proc/thread-self')))
 }
 
 /**
