@@ -33,10 +33,11 @@ function filesBelow(folder) {
     .map((entry) => join(entry.parentPath ?? entry.path, entry.name))
 }
 
+/** The folders of packages that are built. */
 function members() {
   return ['packages', 'examples'].flatMap((group) =>
     readdirSync(join(root, group), { withFileTypes: true })
-      .filter((entry) => entry.isDirectory() && existsSync(join(root, group, entry.name, 'package.json')))
+      .filter((entry) => entry.isDirectory() && existsSync(join(root, group, entry.name, 'tsup.config.ts')))
       .map((entry) => join(root, group, entry.name)),
   )
 }
