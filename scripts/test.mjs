@@ -11,6 +11,7 @@ const TOOLS = {
   '/usr/sbin/mke2fs': 'e2fsprogs',
   '/usr/bin/script': 'bsdutils',
   '/sbin/ip': 'iproute2',
+  '/usr/bin/iasl': 'acpica-tools',
 }
 
 /** What was skipped, and why: that stands in brackets in the title of the test, or of what it is part of. */

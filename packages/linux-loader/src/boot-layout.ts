@@ -11,6 +11,8 @@
  *     0x00020000  command line                                     (64 KiB)
  *     0x00030000  setup_data list                                  (64 KiB)
  *     0x0009fc00  EBDA: MP table where it fits                     (1 KiB)
+ *     0x000e0000  ACPI tables                                      (60 KiB)
+ *     0x000ef000  VM generation ID                                 (4 KiB)
  *     0x000f0000  BIOS area: MP table of many CPUs                 (64 KiB)
  *     0x00100000  high memory: kernel, initrd
  */
@@ -42,6 +44,12 @@ export const SETUP_DATA_END = 0x40000
 export const EBDA_START = 0x9fc00
 /** End of the EBDA; the VGA hole begins. */
 export const EBDA_END = 0xa0000
+/** ACPI tables, the RSDP first: kernels that are not told look for it from here to 1 MiB. */
+export const ACPI_START = 0xe0000
+/** End of the space for ACPI tables. */
+export const ACPI_END = 0xef000
+/** The VM generation ID: a page that is no RAM for the guest, with nothing else in it. */
+export const VM_GENERATION_ID_START = 0xef000
 /** The BIOS area, the last 64 KiB below 1 MiB. */
 export const BIOS_START = 0xf0000
 /** First address above the legacy megabyte. */

@@ -3,7 +3,11 @@
  * first CPU starts in. A convenience over the other modules: a VMM with other wishes calls them itself.
  */
 
+import type { DsdtOptions } from './acpi/dsdt.ts'
+import { writeAcpiTables } from './acpi/tables.ts'
 import {
+  ACPI_END,
+  ACPI_START,
   CMDLINE_END,
   CMDLINE_START,
   GDT_START,
@@ -33,7 +37,7 @@ export interface BootConfig {
   readonly initrd?: AddressRange | undefined
   /** Default empty. */
   readonly cmdline?: Cmdline | string | undefined
-  /** CPUs in the MP table, 1 to 254; default 1. 0 writes no MP table, for a guest with ACPI tables. */
+  /** CPUs in the tables, 1 to 254; default 1. 0 writes no tables, for a VMM that writes its own. */
   readonly cpus?: number | undefined
   /** Interrupt lines besides the 16 of the ISA bus, or wired otherwise. */
   readonly interrupts?: readonly InterruptSource[] | undefined
@@ -43,12 +47,17 @@ export interface BootConfig {
   readonly rngSeed?: Uint8Array | undefined
   /** Further setup_data. */
   readonly setupData?: readonly SetupDataEntry[] | undefined
-  /** Guest-physical address of the ACPI RSDP; default none. */
+  /**
+   * What ACPI tables are to describe besides the CPUs: they are written as well as the MP table, and a kernel that can do ACPI
+   * uses them alone. Default no ACPI tables.
+   */
+  readonly acpi?: DsdtOptions | undefined
+  /** Guest-physical address of the RSDP of ACPI tables that the VMM has written itself; default that of `acpi`. */
   readonly acpiRsdp?: number | undefined
 }
 
 /**
- * Writes command line, memory map, MP table and descriptor tables.
+ * Writes command line, memory map, MP table, ACPI tables and descriptor tables.
  *
  * A flat image is entered in long mode, as `linux64` is.
  *
@@ -61,10 +70,11 @@ export interface BootConfig {
  * const { regs, sregs, msrs } = configureBoot(memory, { kernel, initrd, cmdline: 'console=ttyS0', cpus: 2 })
  */
 export const configureBoot = (memory: GuestMemory, config: BootConfig): BootState => {
-  const { kernel, initrd, cpus = 1, interrupts, acpiRsdp } = config
+  const { kernel, initrd, cpus = 1, interrupts } = config
   checkLayout(config)
   const cmdline = placeCmdline(memory, kernel, config.cmdline)
   if (cpus !== 0) writeMpTable(memory, { cpus, interrupts })
+  const acpiRsdp = config.acpiRsdp ?? placeAcpi(memory, config)
   const e820 = buildE820(memory, config.reserved)
   if (kernel.protocol === 'pvh') {
     const modules = initrd === undefined ? [] : [initrd]
@@ -79,12 +89,16 @@ export const configureBoot = (memory: GuestMemory, config: BootConfig): BootStat
 }
 
 /** The kernel, the initrd and the boot structures below 1 MiB must not share a byte. */
-const checkLayout = ({ kernel, initrd, cpus = 1, interrupts }: BootConfig): void => {
+const checkLayout = ({ kernel, initrd, cpus = 1, interrupts, acpi }: BootConfig): void => {
   const ranges: [string, AddressRange][] = [
     ['the boot tables', { start: GDT_START, size: SETUP_DATA_END - GDT_START }],
     ['the kernel', { start: kernel.kernelStart, size: kernel.kernelEnd - kernel.kernelStart }],
   ]
   if (cpus !== 0) ranges.push(['the MP table', mpTableRange({ cpus, interrupts })])
+  if (acpi !== undefined && cpus !== 0)
+    ranges.push(['the ACPI tables', { start: ACPI_START, size: ACPI_END - ACPI_START }])
+  if (acpi?.generationId !== undefined)
+    ranges.push(['the VM generation ID', { start: acpi.generationId.address, size: 16 }])
   if (initrd !== undefined) ranges.push(['the initrd', initrd])
   for (const [i, [name, range]] of ranges.entries())
     for (const [otherName, other] of ranges.slice(i + 1))
@@ -96,6 +110,10 @@ const checkLayout = ({ kernel, initrd, cpus = 1, interrupts }: BootConfig): void
           { start: range.start, otherStart: other.start },
         )
 }
+
+/** @returns the address of the RSDP */
+const placeAcpi = (memory: GuestMemory, { acpi, cpus = 1, interrupts }: BootConfig): number | undefined =>
+  acpi === undefined || cpus === 0 ? undefined : writeAcpiTables(memory, { ...acpi, cpus, interrupts }).start
 
 const placeCmdline = (
   memory: GuestMemory,

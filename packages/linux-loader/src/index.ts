@@ -1,6 +1,12 @@
 /** Linux kernel images, command line, boot parameters and tables, into guest memory. */
 
+export type { AcpiDevice, DsdtOptions } from './acpi/dsdt.ts'
+export type { GenerationIdLocation } from './acpi/generation-id.ts'
+export type { AcpiResources, PortRange } from './acpi/resources.ts'
+export type { AcpiTablesOptions } from './acpi/tables.ts'
+export { writeAcpiTables } from './acpi/tables.ts'
 export {
+  ACPI_START,
   BOOT_STACK_POINTER,
   CMDLINE_START,
   GDT_START,
@@ -13,6 +19,7 @@ export {
   PVH_INFO_START,
   ramRegions,
   SETUP_DATA_START,
+  VM_GENERATION_ID_START,
   ZERO_PAGE_START,
 } from './boot-layout.ts'
 export type { BootParams } from './boot-params.ts'

@@ -5,6 +5,7 @@
  * Intel MultiProcessor Specification 1.4, chapter 4; Linux: arch/x86/kernel/mpparse.c.
  */
 
+import { checksum } from './acpi/checksum.ts'
 import { BIOS_START, EBDA_END, EBDA_START, IO_APIC_START, LOCAL_APIC_START } from './boot-layout.ts'
 import { type Layout, u8, u16, u32, viewOf } from './fields.ts'
 import { type AddressRange, type GuestMemory, requireRam } from './guest-memory.ts'
@@ -213,9 +214,6 @@ const configTable = (options: MpTableOptions, sources: readonly Required<Interru
   MP_CONFIG_HEADER.checksum.set(view, checksum(bytes))
   return bytes
 }
-
-/** What makes the bytes add up to 0. */
-const checksum = (bytes: Uint8Array): number => -bytes.reduce((sum, byte) => sum + byte, 0) & 0xff
 
 /** ASCII padded with spaces, as MP tables have it. */
 const ascii = (text: string, length: number): Uint8Array => {

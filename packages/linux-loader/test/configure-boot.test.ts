@@ -1,9 +1,11 @@
 import { describe, expect, it } from 'vitest'
 import {
+  ACPI_START,
   CMDLINE_START,
   EBDA_START,
   PAGE_TABLES_START,
   PVH_INFO_START,
+  VM_GENERATION_ID_START,
   ZERO_PAGE_START,
 } from '../src/boot-layout.ts'
 import { BOOT_PARAMS, E820_TABLE_OFFSET } from '../src/boot-params.ts'
@@ -61,6 +63,23 @@ describe('configureBoot', () => {
     expect(field('setup_data')).toBe(0)
     expect(string(memory, CMDLINE_START)).toBe('')
     expect(memory.read(EBDA_START, 4)).toEqual(new Uint8Array(4))
+  })
+
+  it.each(['linux64', 'pvh'] as const)('points a kernel to its ACPI tables: %s', async (protocol) => {
+    const memory = PlainMemory.ofSize(64 * MIB)
+    const kernel = await loadKernel(memory, fixtureKernel, { protocol })
+    const acpi = { generationId: { address: VM_GENERATION_ID_START, gsi: 13 } }
+    configureBoot(memory, { kernel, cpus: 2, acpi })
+    const rsdp =
+      protocol === 'pvh'
+        ? HVM_START_INFO.rsdp_paddr.get(memory.view(PVH_INFO_START, 56))
+        : BOOT_PARAMS.acpi_rsdp_addr.get(zeroPage(memory).view)
+    expect(rsdp).toBe(ACPI_START)
+    expect(Buffer.from(memory.read(rsdp, 8)).toString('latin1')).toBe('RSD PTR ')
+    const onTop = { address: kernel.kernelStart, gsi: 13 }
+    expectLoaderError('ERR_LAYOUT_OVERLAP', () =>
+      configureBoot(memory, { kernel, acpi: { generationId: onTop } }),
+    )
   })
 
   it('boots by PVH', async () => {
