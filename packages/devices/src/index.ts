@@ -62,6 +62,17 @@ export {
 } from './legacy/rtc/rtc.ts'
 export { CMOS_SIZE, type CmosRtcState } from './legacy/rtc/state.ts'
 
+// VM generation ID
+
+export {
+  type GenerationIdMemory,
+  VM_GENERATION_ID_GSI,
+  VM_GENERATION_ID_SIZE,
+  VmGenerationId,
+  type VmGenerationIdOptions,
+  type VmGenerationIdState,
+} from './vmgenid/vm-generation-id.ts'
+
 // For test guests
 
 export { BOOT_MARKER, BOOT_TIMER_PORT, BOOT_TIMER_SIZE, BootTimer } from './debug/boot-timer.ts'
