@@ -1,12 +1,7 @@
-import { defineConfig } from 'tsup'
+import { library } from '../../tsup.base.ts'
 
-export default defineConfig({
-  entry: { index: 'src/index.ts' },
-  format: 'esm',
-  target: 'node20',
-  dts: true,
-  clean: true,
-  sourcemap: true,
+export default library(
+  { index: 'src/index.ts' },
   // Optional dependencies, which tsup would bundle.
-  external: ['lzma-native', /^lzo-wasm/],
-})
+  { external: ['lzma-native', /^lzo-wasm/] },
+)

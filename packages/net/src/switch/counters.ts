@@ -14,10 +14,10 @@ export interface PortCounters {
   readonly dropped: number
 }
 
-/** @internal */
+/** As the device itself has them. */
 export type MutablePortCounters = { -readonly [K in keyof PortCounters]: PortCounters[K] }
 
-/** @internal */
+/** All of them zero. */
 export function newPortCounters(): MutablePortCounters {
   return { framesIn: 0, bytesIn: 0, framesOut: 0, bytesOut: 0, refused: 0, dropped: 0 }
 }

@@ -14,10 +14,10 @@ export interface NetCounters {
   readonly rxDropped: number
 }
 
-/** @internal */
+/** As the device itself has them. */
 export type MutableNetCounters = { -readonly [K in keyof NetCounters]: NetCounters[K] }
 
-/** @internal */
+/** All of them zero. */
 export function newNetCounters(): MutableNetCounters {
   return { txFrames: 0, txBytes: 0, txDropped: 0, rxFrames: 0, rxBytes: 0, rxDropped: 0 }
 }
