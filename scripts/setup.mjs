@@ -104,6 +104,7 @@ export async function setUp({ guest = true } = {}) {
     'build',
     () => [
       join(root, 'tsconfig.base.json'),
+      join(root, 'tsup.base.ts'),
       join(root, 'pnpm-lock.yaml'),
       ...folders.flatMap((folder) => [
         join(folder, 'package.json'),
