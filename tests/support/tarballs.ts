@@ -46,7 +46,8 @@ export interface Tarball {
   readonly files: readonly string[]
 }
 
-const readManifest = (folder: string): Manifest => JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8'))
+const readManifest = (folder: string): Manifest =>
+  JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8'))
 
 /** All packages that are published. */
 export const members: readonly Member[] = ['packages', 'examples']
