@@ -4,22 +4,29 @@
  */
 import { defineConfig, type Options } from 'tsup'
 
-/** The tsup configuration of a package with these entries, and with whatever else it wants otherwise. */
-export function library(
-  entry: Record<string, string>,
-  options: Options = {},
-): ReturnType<typeof defineConfig> {
+/** Source files by the names that they have in dist, less extension. */
+type Modules = Record<string, string>
+
+/** What a package may want besides. */
+interface LibraryOptions extends Pick<Options, 'esbuildOptions' | 'external'> {
+  /** Modules that nobody imports: what runs in workers. They get no declarations. */
+  workers?: Modules
+}
+
+/** The tsup configuration of a package with these entries. */
+export function library(entry: Modules, options: LibraryOptions = {}): ReturnType<typeof defineConfig> {
+  const { workers, esbuildOptions, ...others } = options
   return defineConfig({
-    entry,
+    entry: { ...entry, ...workers },
     format: 'esm',
     target: 'node20',
-    dts: { compilerOptions: { stripInternal: true } },
+    dts: { entry, compilerOptions: { stripInternal: true } },
     clean: true,
     sourcemap: true,
-    ...options,
+    ...others,
     esbuildOptions(esbuild, context) {
       esbuild.sourcesContent = false
-      options.esbuildOptions?.(esbuild, context)
+      esbuildOptions?.(esbuild, context)
     },
   })
 }
