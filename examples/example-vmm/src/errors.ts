@@ -8,6 +8,7 @@ import { LoaderError } from '@vmm/linux-loader'
 import { MicroVmError } from '@vmm/microvm'
 import { NetError } from '@vmm/net'
 import { SharedDirectoryError } from '@vmm/shared-dir'
+import { SnapshotError } from '@vmm/snapshot'
 import { SystemError } from '@vmm/sys-util'
 import { MemoryError } from '@vmm/vm-memory'
 import { VsockError } from '@vmm/vsock'
@@ -24,6 +25,7 @@ const OF_USAGE = [
   MicroVmError,
   NetError,
   SharedDirectoryError,
+  SnapshotError,
   UsageError,
   VsockError,
 ]

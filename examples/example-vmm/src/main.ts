@@ -1,21 +1,23 @@
 /**
- * `example-vmm`: options in, a VM run to its end, exit status out.
+ * `example-vmm`: options in, a VM or several run to their end, exit status out.
  */
 import { writeFileSync } from 'node:fs'
-import { connectInput } from '@vmm/devices'
-import { type AttachDevice, MicroVm } from '@vmm/microvm'
-import { VmBalloon } from './devices/balloon.ts'
-import { VirtioTerminal } from './devices/console.ts'
-import { diskDevice } from './devices/disk.ts'
-import { netDevice } from './devices/net.ts'
-import { rngDevice } from './devices/rng.ts'
-import { shareDevice } from './devices/share.ts'
-import { vsockDevice } from './devices/vsock.ts'
+import { Snapshot } from '@vmm/snapshot'
+import { CloneOutput } from './clone-output.ts'
+import { replaceDevices } from './device-options.ts'
 import { type RunEnd, runEnd, STATUS_HOST_FAILURE, STATUS_OK, STATUS_TIMEOUT, STATUS_USAGE } from './end.ts'
 import { isExpected, isUsage, UsageError } from './errors.ts'
-import { MIB, parseArguments, type RunOptions } from './options.ts'
+import { Machine, type MachineHost } from './machine.ts'
+import {
+  type CommonOptions,
+  parseArguments,
+  parseDeviceArguments,
+  type RestoreOptions,
+  type RunOptions,
+} from './options.ts'
 import { ReportBuilder, writeReport } from './report.ts'
-import { residentKib } from './resident.ts'
+import { readSaved } from './saved.ts'
+import { Saver } from './saver.ts'
 import { attachTerminal } from './terminal.ts'
 import { limitedWarnings } from './warnings.ts'
 
@@ -36,62 +38,133 @@ function endFromOutside(stop: Stop, timeout: number | undefined): void {
   }
 }
 
-/** The devices that were asked for, in the order in which the guest finds them. */
-function devices({ disk, net, rng, share, vsock }: RunOptions): AttachDevice[] {
-  const asked = [...disk.map(diskDevice), ...net.map(netDevice)]
-  if (rng !== undefined) asked.push(rngDevice(rng))
-  asked.push(...share.map(shareDevice))
-  if (vsock !== undefined) asked.push(vsockDevice(vsock))
-  return asked
+const say = (message: string): boolean => process.stderr.write(`example-vmm: ${message}\r\n`)
+
+/** What a VM has of this process. @param clone its number, where there are several */
+function machineHost(report: ReportBuilder, kvm: string, clone?: number): MachineHost {
+  const warn = limitedWarnings(say)
+  if (clone === undefined) return { kvm, report, output: process.stdout, warn }
+  const output = new CloneOutput(clone, process.stdout)
+  return { kvm, report, output, warn: (message) => warn(`clone ${clone}: ${message}`) }
 }
 
-function attached(...devices: readonly ({ readonly attach: AttachDevice } | undefined)[]): AttachDevice[] {
-  return devices.flatMap((device) => (device === undefined ? [] : [device.attach]))
-}
+/** Where each VM is saved to. */
+type Folders = readonly (string | undefined)[]
 
+/** A VM from its kernel. */
 async function run(options: RunOptions): Promise<RunEnd> {
   const report = new ReportBuilder()
-  const screen = options.console === 'virtio' ? new VirtioTerminal(process.stdout) : undefined
-  const balloon = options.balloon === undefined ? undefined : new VmBalloon(options.balloon)
-  if (options.report !== undefined) checkWritable(options.report)
-  const vm = await MicroVm.create({
-    ...options,
-    memory: options.memory * MIB,
-    devices: [...devices(options), ...attached(screen, balloon)],
-    output: screen === undefined ? process.stdout : undefined,
-    events: {
-      exit: (reason) => report.countExit(reason),
-      completion: (mnemonic) => report.countCompletion(mnemonic),
-      bootMarker: () => report.mark('bootMarker'),
-      warning: limitedWarnings((message) => process.stderr.write(`example-vmm: ${message}\r\n`)),
-    },
+  return supervise([await Machine.create(options, machineHost(report, options.kvm))], {
+    report,
+    options,
+    folders: [options.snapshot],
   })
+}
+
+/** VMs from a snapshot. */
+async function restore(args: readonly string[], options: RestoreOptions): Promise<RunEnd> {
+  const { folder, clones, kvm } = options
+  const report = new ReportBuilder()
+  const snapshot = Snapshot.open(folder)
+  const machines: Machine[] = []
+  const folders: (string | undefined)[] = []
+  try {
+    const saved = readSaved(snapshot, folder)
+    for (let clone = 0; clone < clones; clone++) {
+      const before = parseDeviceArguments(saved.deviceArguments, clone)
+      const own = clone === 0 ? options : (parseArguments(args, clone) as RestoreOptions)
+      if (own.snapshot !== undefined && folders.includes(own.snapshot)) {
+        throw new UsageError('--snapshot: several VMs need a folder each: have {n} in its name')
+      }
+      const parts = { ...before, devices: replaceDevices(before.devices, own.devices) }
+      const host = machineHost(report, kvm, clones > 1 ? clone : undefined)
+      machines.push(await Machine.restore(saved.vm, snapshot, parts, host))
+      folders.push(own.snapshot)
+    }
+  } catch (error) {
+    for (const machine of machines) machine.close()
+    throw error
+  } finally {
+    snapshot.close()
+  }
+  return supervise(machines, { report, options, folders })
+}
+
+interface Supervision {
+  readonly report: ReportBuilder
+  readonly options: CommonOptions
+  readonly folders: Folders
+}
+
+/** Runs VMs until the last has ended. */
+async function supervise(
+  machines: readonly Machine[],
+  { report, options, folders }: Supervision,
+): Promise<RunEnd> {
   report.mark('vmReady')
   let stopStatus: number | undefined
   const stop: Stop = (status, reason) => {
     stopStatus ??= status
-    vm.stop(reason)
+    for (const { vm } of machines) vm.stop(reason)
   }
   endFromOutside(stop, options.timeout)
-  const terminal = attachTerminal(process.stdin, {
-    quit: () => stop(STATUS_OK, 'ended by the user'),
-    help: (text) => process.stderr.write(text),
+  const savers = machines.flatMap((machine, index) => {
+    const folder = folders[index]
+    return folder === undefined ? [] : [makeSaver(machine, folder, { report, options, stop })]
   })
+  const save = () => {
+    for (const saver of savers) saver.request()
+  }
+  if (savers.length > 0) process.on('SIGUSR2', save)
+  const isAlone = machines.length === 1
+  // Several VMs cannot share what is typed.
+  const terminal = isAlone
+    ? attachTerminal(process.stdin, {
+        quit: () => stop(STATUS_OK, 'ended by the user'),
+        help: (text) => process.stderr.write(text),
+      })
+    : undefined
   try {
-    screen?.connect(terminal.input)
-    const input = screen === undefined ? connectInput(terminal.input, vm.serial) : undefined
     report.mark('firstRun')
-    const end = runEnd(await vm.run(), stopStatus ?? STATUS_OK)
+    const ends = await Promise.all(
+      machines.map(async (machine, index) => {
+        const end = runEnd(await machine.run(terminal?.input), stopStatus ?? STATUS_OK)
+        const isItsOwn = stopStatus === undefined && end.status !== STATUS_OK
+        if (!isAlone && isItsOwn) say(`clone ${index}: ${end.reason}`)
+        return end
+      }),
+    )
+    await Promise.all(savers.map((saver) => saver.idle()))
     report.mark('exit')
-    input?.close()
+    const end = ends.reduce((worst, one) => (one.status > worst.status ? one : worst))
     if (options.report !== undefined) {
-      writeReport(options.report, report.finish(end, residentKib(vm.memory), balloon?.report() ?? null))
+      const guestRssKib = machines.reduce((sum, machine) => sum + machine.residentKib, 0)
+      const balloon = machines[0]?.balloon ?? null
+      writeReport(options.report, report.finish(end, { vms: machines.length, guestRssKib, balloon }))
     }
     return end
   } finally {
-    terminal.detach()
-    vm.close()
+    terminal?.detach()
+    for (const machine of machines) machine.close()
   }
+}
+
+function makeSaver(
+  machine: Machine,
+  folder: string,
+  { report, options, stop }: Omit<Supervision, 'folders'> & { stop: Stop },
+): Saver {
+  const saver = new Saver(machine, {
+    folder,
+    thenExit: options.then === 'exit',
+    saved: (snapshot) => report.addSnapshot(snapshot),
+    failed: (message) => {
+      if (options.then === 'exit') stop(STATUS_HOST_FAILURE, message)
+      else say(message)
+    },
+  })
+  machine.onBootMarker = () => saver.request()
+  return saver
 }
 
 /** @throws UsageError where a report could not be written: better now than when the VM has run */
@@ -105,9 +178,11 @@ function checkWritable(path: string): void {
 
 async function main(): Promise<number> {
   try {
-    const options = parseArguments(process.argv.slice(2))
+    const args = process.argv.slice(2)
+    const options = parseArguments(args)
     if (options === undefined) return STATUS_OK
-    const end = await run(options)
+    if (options.report !== undefined) checkWritable(options.report)
+    const end = await (options.command === 'run' ? run(options) : restore(args, options))
     if (end.status !== STATUS_OK) process.stderr.write(`example-vmm: ${end.reason}\n`)
     return end.status
   } catch (error) {

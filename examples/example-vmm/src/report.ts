@@ -11,8 +11,10 @@ export interface Report {
   readonly status: number
   /** Why it ended, in a sentence. */
   readonly reason: string
+  /** How many VMs there were: more than one with --clones, and everything below is of all of them together. */
+  readonly vms: number
   readonly times: {
-    /** Memory, devices and vCPUs are set up, the kernel is loaded. */
+    /** Memory, devices and vCPUs are set up, the kernel is loaded or the saved state restored. */
     readonly vmReady: number | null
     /** The first vCPU is about to enter the guest. */
     readonly firstRun: number | null
@@ -31,10 +33,30 @@ export interface Report {
     readonly peakRssKib: number
     /** The process at the end, guest memory included. */
     readonly rssKib: number
-    /** Guest memory at the end. */
+    /** Guest memory at the end; of a restored VM what it has written. */
     readonly guestRssKib: number
   }
-  /** What became of `--balloon`; null without. */
+  /** What became of `--balloon`, of the first VM; null without. */
+  readonly balloon: BalloonReport | null
+  /** What `--snapshot` has written. */
+  readonly snapshots: readonly SnapshotReport[]
+}
+
+/** One snapshot. */
+export interface SnapshotReport {
+  readonly kind: 'full' | 'differential'
+  /** Bytes of guest memory that were written. */
+  readonly memoryBytes: number
+  /** How long the VM stood still for it. */
+  readonly pauseMs: number
+  /** How long it took until the snapshot was on the disk. */
+  readonly totalMs: number
+}
+
+/** What is known at the end alone. */
+export interface FinalReport {
+  readonly vms: number
+  readonly guestRssKib: number
   readonly balloon: BalloonReport | null
 }
 
@@ -45,6 +67,7 @@ export class ReportBuilder {
   }
   readonly #exits = new Map<string, number>()
   readonly #completions = new Map<string, number>()
+  readonly #snapshots: SnapshotReport[] = []
 
   /** Notes the time of an event, the first time it happens. */
   mark(event: keyof Report['times']): void {
@@ -62,12 +85,18 @@ export class ReportBuilder {
     this.#completions.set(mnemonic, (this.#completions.get(mnemonic) ?? 0) + 1)
   }
 
+  /** Notes a snapshot. */
+  addSnapshot(snapshot: SnapshotReport): void {
+    this.#snapshots.push(snapshot)
+  }
+
   /** The report, as of now. */
-  finish({ status, reason }: RunEnd, guestRssKib: number, balloon: BalloonReport | null): Report {
+  finish({ status, reason }: RunEnd, { vms, guestRssKib, balloon }: FinalReport): Report {
     const rssKib = Math.round(process.memoryUsage.rss() / 1024)
     return {
       status,
       reason,
+      vms,
       times: this.#times,
       exits: Object.fromEntries(this.#exits),
       completions: Object.fromEntries(this.#completions),
@@ -78,6 +107,7 @@ export class ReportBuilder {
         guestRssKib,
       },
       balloon,
+      snapshots: this.#snapshots,
     }
   }
 }

@@ -6,10 +6,10 @@ import type { BalloonStatistics } from '@vmm/devices/virtio'
 import { Balloon, VIRTIO_BALLOON_PAGE_SIZE } from '@vmm/devices/virtio'
 import type { AttachDevice } from '@vmm/microvm'
 import { InvalidArgumentError } from 'commander'
-import { KeyValues } from './key-values.ts'
+import { type AsGiven, KeyValues } from './key-values.ts'
 
 /** The balloon, as it was asked for. */
-export interface BalloonOption {
+export interface BalloonOption extends AsGiven {
   /** In bytes, a multiple of 4096. */
   readonly target: number
   readonly deflateOnOom: boolean
@@ -20,17 +20,19 @@ export interface BalloonOption {
 
 const STATS_MAX_SECONDS = 86_400
 
-/** One that is empty, and stays so. */
-export const EMPTY_BALLOON: BalloonOption = { target: 0, deflateOnOom: false, reporting: false, stats: 0 }
-
-/** @throws InvalidArgumentError */
+/**
+ * @param text empty: one that is empty, and stays so
+ * @throws InvalidArgumentError
+ */
 export function parseBalloon(text: string): BalloonOption {
+  if (text === '') return { text, target: 0, deflateOnOom: false, reporting: false, stats: 0 }
   const values = new KeyValues(text, ['target', 'deflate-on-oom', 'reporting', 'stats'])
   const target = values.size('target') ?? 0
   if (target % VIRTIO_BALLOON_PAGE_SIZE !== 0) {
     throw new InvalidArgumentError(`Expected a target of whole pages of 4096 bytes, got ${target} bytes.`)
   }
   return {
+    text,
     target,
     deflateOnOom: values.isOn('deflate-on-oom', false),
     reporting: values.isOn('reporting', false),

@@ -2,7 +2,7 @@
  * `--console virtio`: the terminal is the guest's hvc0, which knows its size and hears of another one.
  */
 import { once } from 'node:events'
-import type { Duplex, Readable } from 'node:stream'
+import type { Duplex, Readable, Writable } from 'node:stream'
 import { setImmediate } from 'node:timers/promises'
 import type { WriteStream } from 'node:tty'
 import { Console } from '@vmm/devices/virtio'
@@ -11,17 +11,20 @@ import type { AttachDevice } from '@vmm/microvm'
 /** What the guest's console may be. */
 export const CONSOLES = ['serial', 'virtio'] as const
 
-/** A terminal, or what stands in for one, at the guest's console. */
+/** A terminal, or what stands in for one. */
+export type TerminalOutput = Writable & Partial<Pick<WriteStream, 'columns' | 'isTTY' | 'rows'>>
+
+/** A terminal at the guest's console. */
 export class VirtioTerminal {
-  readonly #output: WriteStream
+  readonly #output: TerminalOutput
   readonly #console: Console
   readonly #stream: Duplex
   readonly #resized = (): void => {
-    this.#console.port(0).resize(this.#output.columns, this.#output.rows)
+    this.#console.port(0).resize(this.#output.columns ?? 0, this.#output.rows ?? 0)
   }
 
-  constructor(output: WriteStream) {
-    const { columns, rows } = output
+  constructor(output: TerminalOutput) {
+    const { columns = 0, rows = 0 } = output
     this.#output = output
     this.#console = new Console({
       ports: [{ console: true, ...(output.isTTY ? { columns, rows } : {}) }],

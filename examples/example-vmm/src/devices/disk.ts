@@ -6,11 +6,11 @@ import { type DiskEngine, openDisk } from '@vmm/block'
 import { Blk, type RateLimit } from '@vmm/devices/virtio'
 import type { AttachDevice } from '@vmm/microvm'
 import { InvalidArgumentError } from 'commander'
-import { expectOnce, KeyValues } from './key-values.ts'
+import { type AsGiven, expectOnce, KeyValues } from './key-values.ts'
 import { rateLimit } from './rate.ts'
 
 /** One disk, as it was asked for. */
-export interface DiskOption {
+export interface DiskOption extends AsGiven {
   readonly path: string
   readonly readOnly: boolean
   /** What the guest sees as the serial number, up to 20 characters. */
@@ -39,7 +39,8 @@ export function parseDisk(text: string, before: readonly DiskOption[] = []): rea
     id,
     before.map((disk) => disk.id),
   )
-  return [...before, { path, readOnly, id, direct, engine, rateLimit: rateLimit(values, 'rate', 'iops') }]
+  const limit = rateLimit(values, 'rate', 'iops')
+  return [...before, { text, path, readOnly, id, direct, engine, rateLimit: limit }]
 }
 
 /** A disk in a file, locked for this VM. */

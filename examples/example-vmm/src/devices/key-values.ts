@@ -7,6 +7,12 @@ const OFF_ON = ['off', 'on']
 /** Binary, as everywhere in the field. */
 const UNITS = { '': 1, K: 2 ** 10, M: 2 ** 20, G: 2 ** 30 } as const
 
+/** An option of this form, parsed. */
+export interface AsGiven {
+  /** As it was given: what a snapshot says of the device. */
+  readonly text: string
+}
+
 /** The values of one option, by key. */
 export class KeyValues {
   readonly #values = new Map<string, string>()

@@ -6,11 +6,11 @@ import { formatMac, Net, parseMac, type RateLimit, randomMac } from '@vmm/device
 import type { AttachDevice } from '@vmm/microvm'
 import { openTap } from '@vmm/net/tap'
 import { InvalidArgumentError } from 'commander'
-import { expectOnce, KeyValues } from './key-values.ts'
+import { type AsGiven, expectOnce, KeyValues } from './key-values.ts'
 import { rateLimit } from './rate.ts'
 
 /** One network, as it was asked for. */
-export interface NetOption {
+export interface NetOption extends AsGiven {
   /** The name of the host's interface. */
   readonly tap: string
   /** The guest's address. */
@@ -39,7 +39,7 @@ export function parseNet(text: string, before: readonly NetOption[] = []): reado
     mac,
     before.map((net) => net.mac),
   )
-  return [...before, { tap, mac, queues, rateLimit: rateLimit(values, 'rate', 'pps') }]
+  return [...before, { text, tap, mac, queues, rateLimit: rateLimit(values, 'rate', 'pps') }]
 }
 
 function macOf(text: string | undefined): Uint8Array {

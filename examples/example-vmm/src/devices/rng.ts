@@ -3,19 +3,18 @@
  */
 import { type RateLimit, Rng } from '@vmm/devices/virtio'
 import type { AttachDevice } from '@vmm/microvm'
-import { KeyValues } from './key-values.ts'
+import { type AsGiven, KeyValues } from './key-values.ts'
 import { rateLimit } from './rate.ts'
 
 /** What `--rng` asks for. */
-export interface RngOption {
+export interface RngOption extends AsGiven {
   readonly rateLimit: RateLimit
 }
 
-/** Without a value there is no limit. */
-export const UNLIMITED_RNG: RngOption = { rateLimit: {} }
-
+/** @param text empty: without a limit */
 export function parseRng(text: string): RngOption {
-  return { rateLimit: rateLimit(new KeyValues(text, ['rate', 'rps']), 'rate', 'rps') }
+  if (text === '') return { text, rateLimit: {} }
+  return { text, rateLimit: rateLimit(new KeyValues(text, ['rate', 'rps']), 'rate', 'rps') }
 }
 
 export function rngDevice({ rateLimit }: RngOption): AttachDevice {

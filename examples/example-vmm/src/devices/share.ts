@@ -5,10 +5,10 @@ import { Fs, VIRTIO_FS_TAG_BYTES } from '@vmm/devices/virtio'
 import type { AttachDevice } from '@vmm/microvm'
 import { SharedDirectory } from '@vmm/shared-dir'
 import { InvalidArgumentError } from 'commander'
-import { expectOnce, KeyValues } from './key-values.ts'
+import { type AsGiven, expectOnce, KeyValues } from './key-values.ts'
 
 /** One directory, as it was asked for. */
-export interface ShareOption {
+export interface ShareOption extends AsGiven {
   /** What the guest mounts it by. */
   readonly tag: string
   readonly path: string
@@ -32,7 +32,7 @@ export function parseShare(text: string, before: readonly ShareOption[] = []): r
     tag,
     before.map((share) => share.tag),
   )
-  return [...before, { tag, path, readOnly }]
+  return [...before, { text, tag, path, readOnly }]
 }
 
 /** A directory of the host, by virtio-fs. */

@@ -6,10 +6,10 @@ import { Vsock } from '@vmm/devices/virtio'
 import type { AttachDevice } from '@vmm/microvm'
 import { UnixSocketBridge } from '@vmm/vsock'
 import { InvalidArgumentError } from 'commander'
-import { KeyValues } from './key-values.ts'
+import { type AsGiven, KeyValues } from './key-values.ts'
 
 /** The guest's sockets, as they were asked for. */
-export interface VsockOption {
+export interface VsockOption extends AsGiven {
   /** The guest's address. */
   readonly cid: number
   /** The path of the Unix socket. */
@@ -25,7 +25,7 @@ export function parseVsock(text: string, before?: VsockOption): VsockOption {
   const values = new KeyValues(text, ['cid', 'uds'])
   const cid = values.wholeNumber('cid', CIDS)
   if (cid === undefined) throw new InvalidArgumentError('Expected cid=N.')
-  return { cid, path: values.required('uds', 'PATH') }
+  return { text, cid, path: values.required('uds', 'PATH') }
 }
 
 /** The device, with its Unix socket in front. */
