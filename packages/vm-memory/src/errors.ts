@@ -25,6 +25,10 @@ export type MemoryErrorCode =
   | 'ERR_MEMORY_PAST_EOF'
   /** The host refused to give the memory: see `cause`. */
   | 'ERR_MEMORY_ALLOCATION'
+  /** The host does not allow memory on demand (userfaultfd): see `cause`. */
+  | 'ERR_MEMORY_USERFAULTFD'
+  /** The provider of memory on demand cannot be opened, has failed, or has died: see `cause`, and `address` for which pages. */
+  | 'ERR_MEMORY_PAGE_PROVIDER'
 
 /** The numbers of a {@link MemoryError}, and its cause. */
 export interface MemoryErrorDetails {

@@ -34,6 +34,8 @@ export interface GuestRegionOptions {
   readonly dirty?: DirtyBitmap | undefined
   /** Whether huge pages back it; default unknown. */
   readonly hugetlb?: boolean | undefined
+  /** Whether pages that are not there yet come from elsewhere when they are touched, instead of being zeros; default false. */
+  readonly onDemand?: boolean | undefined
 }
 
 /**
@@ -67,6 +69,8 @@ export class GuestRegion {
   readonly dirty: DirtyBitmap | undefined
   /** Whether huge pages back it; undefined when nobody knows. */
   readonly hugetlb: boolean | undefined
+  /** Whether pages that are not there yet are anything but zeros: whoever counts pages or saves them has to touch them. */
+  readonly onDemand: boolean
 
   /**
    * @throws MemoryError ERR_MEMORY_MISALIGNED for the start or the bytes, ERR_MEMORY_INVALID_ADDRESS for a region
@@ -98,5 +102,6 @@ export class GuestRegion {
     this.file = options.file
     this.dirty = dirty
     this.hugetlb = options.hugetlb
+    this.onDemand = options.onDemand ?? false
   }
 }
