@@ -15,6 +15,11 @@ const MIB = 2 ** 20
 const PAGE_SIZE = 4096
 /** In MiB: two more than where the kernel ends. A page for the balloon is a millisecond where kernels are interpreted. */
 const MEMORY = 30
+/** What a balloon that is nearly all of the guest's memory leaves free, about, and what a program wants then: in bytes. */
+const LEFT = 3 * MIB
+const TAKEN = 5 * MIB
+
+const roundDown = (bytes: number) => Math.floor(bytes / PAGE_SIZE) * PAGE_SIZE
 
 /** A guest that has been running for long: it has touched all of its memory once. */
 const touchAll: AttachDevice = ({ memory }) => {
@@ -30,6 +35,7 @@ async function startWithBalloon(options: Omit<BalloonOptions, 'memory'>) {
   const commands = console.port('commands').open()
   const linux = await LinuxVm.start({
     memory: MEMORY,
+    initrd: 'programs.cpio',
     devices: [
       touchAll,
       (host) => host.virtio.attach(console),
@@ -87,6 +93,41 @@ describeLinux('virtio-balloon in Linux', () => {
     run('echo alive; poweroff')
     expect((await linux.ended).kind).toBe('reset')
     expect(linux.output).toMatch(/^alive$/m)
+    expect(linux.warnings).toEqual([])
+  })
+
+  test('gives pages back to a program that wants more than the balloon has left', async () => {
+    const all: BalloonStatistics[] = []
+    const { linux, balloon, run } = await startWithBalloon({
+      deflateOnOom: true,
+      statisticsInterval: 500,
+      events: { statistics: (statistics) => all.push(statistics) },
+    })
+    const freeNow = async () => {
+      const count = all.length
+      await eventually(linux, () => all.length > count)
+      return all.at(-1)?.freeMemory ?? 0
+    }
+    run('echo 3 > /proc/sys/vm/drop_caches; echo up')
+    await linux.until(/^up$/m)
+    balloon.setTarget(roundDown((await freeNow()) - LEFT))
+    await eventually(linux, () => balloon.actual === balloon.target)
+    const inflated = guestPssKib(linux.vm.memory)
+    const left = await freeNow()
+    expect(left).toBeLessThan(TAKEN)
+
+    run(`take ${TAKEN / KIB}; echo "status $?"`)
+    await linux.until(/^status \d+\n/m)
+    expect(linux.output).toMatch(new RegExp(`^take: had ${TAKEN / KIB} KiB$`, 'm'))
+    expect(balloon.actual).toBeLessThanOrEqual(balloon.target - (TAKEN - left))
+    expect(guestPssKib(linux.vm.memory)).toBeGreaterThan(inflated)
+    expect(Math.min(...all.map(({ freeMemory = 0 }) => freeMemory))).toBeLessThan(MIB)
+    // What the program had is free when it has ended: the driver does not put it back into the balloon by itself.
+    await eventually(linux, () => (all.at(-1)?.freeMemory ?? 0) > left)
+
+    run('dmesg | grep -ci -e oom -e "out of memory"; echo alive; poweroff')
+    expect((await linux.ended).kind).toBe('reset')
+    expect(linux.output).toMatch(/^0\nalive$/m)
     expect(linux.warnings).toEqual([])
   })
 
