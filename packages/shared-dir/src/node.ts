@@ -13,6 +13,12 @@ export function keyOf(status: FileStatus): NodeKey {
   return `${deviceMajor}:${deviceMinor}:${inodeHigh}:${inodeLow}`
 }
 
+/** The device's part of a key, and the inode's. */
+function splitKey(key: NodeKey): readonly [device: string, inode: string] {
+  const at = key.indexOf(':', key.indexOf(':') + 1)
+  return [key.slice(0, at), key.slice(at + 1)]
+}
+
 /**
  * A file, whatever it is called. It is known by an O_PATH descriptor, which pins it: no other file gets in its place. Where there
  * are too many of those, by the directory and the name that it had last; and is itself only where that still leads to it.
@@ -45,6 +51,16 @@ export class Node {
     this.bornNs = status.bornNs
     this.parent = parent ?? this
     this.name = name
+  }
+
+  /**
+   * What tells this file from others in another run of the program: type, inode number and time of birth. The device's number may be
+   * another one by then, so that only whether it is the root's counts.
+   */
+  identityIn(root: Node): string {
+    const [device, inode] = splitKey(this.key)
+    const isRoots = device === splitKey(root.key)[0]
+    return `${this.type.toString(8)}:${isRoots ? '' : device}:${inode}:${this.born}.${this.bornNs}`
   }
 
   /** Whether a status is this file's. @param key of the status */

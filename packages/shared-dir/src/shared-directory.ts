@@ -3,7 +3,7 @@
  * the kernel has cached takes it a microsecond or two, where a thread of a pool, which has vCPUs that wait in it as well, would
  * take ten times that. What a medium has to be waited for holds up the event loop.
  */
-import type { FileSystem } from '@vmm/devices/virtio'
+import type { FileSystem, NodeLocation } from '@vmm/devices/virtio'
 import { FS_ERRNO } from '@vmm/devices/virtio'
 import {
   chmodFd,
@@ -94,6 +94,10 @@ export class SharedDirectory implements FileSystem<Node, Handle>, Disposable {
 
   forget(node: Node): void {
     this.#tree.forget(node)
+  }
+
+  locate(node: Node): NodeLocation<Node> {
+    return { directory: node.parent, name: node.name, identity: node.identityIn(this.root) }
   }
 
   getattr({ node, handle, attributes }: Request): number {

@@ -158,8 +158,8 @@ export { AttributeChanges, Attributes } from './fs/attributes.ts'
 export type { FsOptions } from './fs/config.ts'
 export type { DirectoryList } from './fs/directory-list.ts'
 export { FS_ERRNO, type FsErrno } from './fs/errno.ts'
-export type { FileSystem, FsOutcome, FsSpace } from './fs/file-system.ts'
-export { Fs, type FsState } from './fs/fs.ts'
+export type { FileSystem, FsOutcome, FsSpace, NodeLocation } from './fs/file-system.ts'
+export { Fs } from './fs/fs.ts'
 export {
   type MemoryContents,
   type MemoryDirectory,
@@ -171,6 +171,7 @@ export {
 export type { FileName } from './fs/name.ts'
 export type { FsRequest } from './fs/request.ts'
 export { FS_DATA_BYTES_MAX, VIRTIO_FS_TAG_BYTES } from './fs/spec.ts'
+export type { FsMountState, FsState, SavedHandle, SavedNode } from './fs/state.ts'
 export type { Eventually, UserChanges, UserStat, UserTreeSource } from './fs/user-source.ts'
 export {
   USER_TREE_CHUNK_BYTES,

@@ -13,6 +13,19 @@ import type { FsRequest } from './request.ts'
  */
 export type FsOutcome = number | Promise<number>
 
+/** Where a node is to be found again, as far as its file system can tell. */
+export interface NodeLocation<N extends object = object> {
+  /** The directory that it was found in last. */
+  readonly directory: N
+  /** Its name there: bytes, a character each. */
+  readonly name: string
+  /**
+   * What tells it from another file that has the name later: up to 128 characters. It goes into snapshots, and is compared with what
+   * the file of that name has then.
+   */
+  readonly identity: string
+}
+
 /**
  * A file system. Methods get a request with what they need in it, and leave their results there; requests are used
  * again when they are answered. Names have been checked: 1 to 255 bytes, neither `.` nor `..`, without slash and NUL.
@@ -38,6 +51,12 @@ export interface FileSystem<N extends object = object, H extends object = object
   lookup(request: FsRequest<N, H>): FsOutcome
   /** The guest does not know this node any more. It may have it open all the same. */
   forget?(node: N): void
+  /**
+   * Where to look for a node in a later run of the program: a VM that is saved while the guest has this file system mounted needs
+   * to know, and one that is restored asks again what it finds there. Not for {@link root}.
+   * @returns undefined where it cannot be found again; without this method, a mounted file system cannot be saved
+   */
+  locate?(node: N): NodeLocation<N> | undefined
   /** Fills `attributes` of `node`, by `handle` if there is one. */
   getattr(request: FsRequest<N, H>): FsOutcome
   /** Makes the `changes` to `node`, by `handle` if there is one, and fills `attributes`. */

@@ -5,7 +5,6 @@
  */
 import type { DescriptorChain, Reader, Virtqueue } from '@vmm/virtio-queue'
 import { DevicesError } from '../../error.ts'
-import { StateChecker } from '../../state.ts'
 import { attachOnce } from '../attached.ts'
 import type { VirtioDevice, VirtioFault, VirtioTransport } from '../device.ts'
 import { BUSY, IN_FLIGHT, LATER, QueueRunner } from '../queue-runner.ts'
@@ -18,8 +17,11 @@ import type { Operation } from './operation.ts'
 import { OPERATIONS } from './operations/index.ts'
 import { replyMiss } from './replies.ts'
 import { FsRequest } from './request.ts'
+import { restoreMount, saveMount } from './saved-mount.ts'
 import { Session } from './session.ts'
 import * as spec from './spec.ts'
+import type { FsState } from './state.ts'
+import { checkFsState } from './state.ts'
 
 /** The most requests to take in one turn of the event loop, */
 const BATCH = 64
@@ -37,11 +39,6 @@ const NO_ROOM: VirtioFault = Object.freeze({
   needsReset: false,
   message: 'a request to the file system has no room for its answer',
 })
-
-/** What {@link Fs.state} returns: plain data that survives JSON. */
-export interface FsState {
-  readonly version: 1
-}
 
 /**
  * virtio-fs.
@@ -75,6 +72,9 @@ export class Fs implements VirtioDevice {
   /** Bytes that were moved in this batch. */
   #batchBytes = 0
   #waiting: (() => void)[] = []
+  /** Until the files of a saved mount are found again; requests wait for that. */
+  #restoring: Promise<void> | undefined
+  #lost = 0
   #transport: VirtioTransport | undefined
   #runners: QueueRunner[] = []
 
@@ -102,6 +102,11 @@ export class Fs implements VirtioDevice {
   /** Files and directories that the guest has open. */
   get handles(): number {
     return this.#session.handles.size
+  }
+
+  /** Of a mount that was restored: files that were not there any more or were others, and handles that could not be opened. */
+  get lost(): number {
+    return this.#lost
   }
 
   attach(transport: VirtioTransport): void {
@@ -133,26 +138,43 @@ export class Fs implements VirtioDevice {
 
   /** Settles when the file system has answered all requests: with the vCPUs stopped, before it is closed. */
   idle(): Promise<void> {
-    if (this.#pending === 0) return Promise.resolve()
+    if (this.#pending === 0) return this.#restoring ?? Promise.resolve()
     return new Promise((resolve) => {
       this.#waiting.push(resolve)
     })
   }
 
   /**
-   * Nothing, but only while the guest has not mounted it: what a guest knows of a host's files has no form to be saved in.
-   * @throws DevicesError ERR_DEVICE_BUSY
+   * What the guest knows of files, by names and what tells them from others, and what it has open. Not what is in them.
+   * @throws DevicesError ERR_DEVICE_BUSY while there are requests, see {@link idle}; and for a mounted file system that has no `locate`
    */
   state(): FsState {
-    if (this.#session.isMounted || this.#pending > 0) {
-      throw new DevicesError('ERR_DEVICE_BUSY', 'virtio-fs: the guest has mounted it, unmount it before')
+    const session = this.#session
+    if (this.#pending > 0 || this.#restoring !== undefined) {
+      throw new DevicesError('ERR_DEVICE_BUSY', 'virtio-fs: the file system has requests to answer')
     }
-    return { version: 1 }
+    if (!session.isMounted) return { version: 1 }
+    if (session.fileSystem.locate === undefined) {
+      const message = 'virtio-fs: the guest has mounted a file system that cannot be saved, unmount it before'
+      throw new DevicesError('ERR_DEVICE_BUSY', message)
+    }
+    return { version: 1, mount: saveMount(session) }
   }
 
-  /** @throws DevicesError ERR_DEVICE_STATE */
+  /**
+   * Looks for all that the guest knew, in a file system that may be another one by now. Requests wait for it. What is not found
+   * is ESTALE to the guest from then on, or EBADF where only the handle is missing.
+   * @throws DevicesError ERR_DEVICE_STATE
+   */
   restore(state: unknown): void {
-    new StateChecker('virtio-fs', state as object).version(1)
+    const session = this.#session
+    const mount = checkFsState(state, { nodes: session.nodes.capacity, handles: session.handles.capacity })
+    if (mount === undefined) return
+    session.begin()
+    this.#restoring = restoreMount(session, mount).then((lost) => {
+      this.#lost = lost
+      this.#restoring = undefined
+    })
   }
 
   #serve(chain: DescriptorChain, queue: Virtqueue, runner: QueueRunner, isMapped: boolean): number {
@@ -167,7 +189,10 @@ export class Fs implements VirtioDevice {
     request.chain = chain
     request.queue = queue
     request.runner = runner
-    const outcome = this.#begin(request, isMapped, transport)
+    const outcome =
+      this.#restoring === undefined
+        ? this.#begin(request, isMapped, transport)
+        : this.#restoring.then(() => (request.isAnswerable ? this.#begin(request, isMapped, transport) : 0))
     if (typeof outcome === 'number') {
       const length = this.#answer(request, outcome)
       this.#idle.push(request)

@@ -48,9 +48,9 @@ export const replyMiss: Reply = (session, { target, attributes }) => {
 
 /** A handle of a node. */
 function replyHandle(session: Session, request: FsRequest, node: object, isDirectory: boolean): number {
-  const { opened, target } = request
+  const { opened, target, flags } = request
   if (opened === undefined) return -FS_ERRNO.EIO
-  const id = session.handles.add(opened, node, isDirectory)
+  const id = session.handles.add(opened, node, { isDirectory, access: flags & spec.O_ACCMODE })
   if (id === 0) return -FS_ERRNO.ENFILE
   request.opened = undefined
   target.writeUint64(id)

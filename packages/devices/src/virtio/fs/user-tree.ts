@@ -6,11 +6,12 @@
  */
 import { BufferPool } from '../buffer-pool.ts'
 import { FS_ERRNO } from './errno.ts'
-import type { FileSystem, FsOutcome } from './file-system.ts'
+import type { FileSystem, FsOutcome, NodeLocation } from './file-system.ts'
 import type { FileName } from './name.ts'
 import type { FsRequest } from './request.ts'
 import * as spec from './spec.ts'
 import { addDots, Listing, listingPosition } from './user-listing.ts'
+import { UserNodes } from './user-nodes.ts'
 import type { UserChanges, UserStat, UserTreeSource } from './user-source.ts'
 
 const { EINVAL, EIO, EISDIR, ENOENT, ENOTDIR, EPERM } = FS_ERRNO
@@ -40,8 +41,7 @@ export class UserTree<N extends object> implements FileSystem<N, Listing> {
   readonly cacheSeconds: number
   readonly #source: UserTreeSource<N>
   readonly #buffers = new BufferPool(USER_TREE_CHUNK_BYTES, USER_TREE_PARALLEL)
-  /** What each node is, as far as that was told: a guest may take a file for a directory. */
-  readonly #types = new WeakMap<N, number>()
+  readonly #nodes = new UserNodes<N>()
 
   constructor(source: UserTreeSource<N>, options: UserTreeOptions = {}) {
     const { write, create, mkdir, symlink, remove, rename, change } = source
@@ -49,18 +49,22 @@ export class UserTree<N extends object> implements FileSystem<N, Listing> {
     this.root = source.root
     this.readOnly = [write, create, mkdir, symlink, remove, rename, change].every((one) => one === undefined)
     this.cacheSeconds = options.cacheSeconds ?? 1
-    this.#types.set(source.root, spec.S_IFDIR)
+    this.#nodes.describe(source.root, spec.S_IFDIR, 0)
   }
 
   async lookup(request: FsRequest<N, Listing>): Promise<number> {
     const name = textOf(request.name)
-    if (this.#types.get(request.node) !== spec.S_IFDIR) return -ENOTDIR
+    if (this.#nodes.typeOf(request.node) !== spec.S_IFDIR) return -ENOTDIR
     if (name === undefined) return -ENOENT
-    return this.#found(request, await this.#source.lookup(request.node, name))
+    return this.#found(request, name, await this.#source.lookup(request.node, name))
   }
 
   forget(node: N): void {
     this.#source.forget?.(node)
+  }
+
+  locate(node: N): NodeLocation<N> | undefined {
+    return this.#nodes.locate(node)
   }
 
   async getattr(request: FsRequest<N, Listing>): Promise<number> {
@@ -77,7 +81,8 @@ export class UserTree<N extends object> implements FileSystem<N, Listing> {
   }
 
   async readlink(request: FsRequest<N, Listing>): Promise<number> {
-    if (this.#types.get(request.node) !== spec.S_IFLNK || this.#source.readlink === undefined) return -EINVAL
+    if (this.#nodes.typeOf(request.node) !== spec.S_IFLNK || this.#source.readlink === undefined)
+      return -EINVAL
     const text = Buffer.from(await this.#source.readlink(request.node))
     if (text.length === 0 || text.length > spec.LINK_MAX || text.includes(0)) return -EIO
     return request.isCurrent ? request.target.write(text) : -EIO
@@ -114,8 +119,11 @@ export class UserTree<N extends object> implements FileSystem<N, Listing> {
     const otherName = textOf(request.otherName)
     if (this.#source.rename === undefined) return -EPERM
     if (flags !== 0 || name === undefined || otherName === undefined) return -EINVAL
-    if (this.#types.get(node) !== spec.S_IFDIR || this.#types.get(otherNode) !== spec.S_IFDIR) return -ENOTDIR
+    if (this.#nodes.typeOf(node) !== spec.S_IFDIR || this.#nodes.typeOf(otherNode) !== spec.S_IFDIR)
+      return -ENOTDIR
     await this.#source.rename(node, name, otherNode, otherName)
+    // What was moved keeps its number: a snapshot has to know where it is.
+    await this.#look(request, otherNode, otherName)
     return 0
   }
 
@@ -147,7 +155,7 @@ export class UserTree<N extends object> implements FileSystem<N, Listing> {
   }
 
   opendir(request: FsRequest<N, Listing>): number {
-    if (this.#types.get(request.node) !== spec.S_IFDIR) return -ENOTDIR
+    if (this.#nodes.typeOf(request.node) !== spec.S_IFDIR) return -ENOTDIR
     request.opened = new Listing()
     return 0
   }
@@ -184,15 +192,17 @@ export class UserTree<N extends object> implements FileSystem<N, Listing> {
       const child = await this.#source.lookup(directory, name)
       if (child === undefined) return undefined
       this.#describe(request, child, await this.#source.stat(child))
+      this.#nodes.place(child, directory, name)
       return child
     } catch {
       return undefined
     }
   }
 
-  async #found(request: FsRequest<N, Listing>, node: N | undefined): Promise<number> {
+  async #found(request: FsRequest<N, Listing>, name: string, node: N | undefined): Promise<number> {
     if (node === undefined) return -ENOENT
     this.#describe(request, node, await this.#source.stat(node))
+    this.#nodes.place(node, request.node, name)
     request.found = node
     return 0
   }
@@ -202,17 +212,17 @@ export class UserTree<N extends object> implements FileSystem<N, Listing> {
     make: (name: string) => N | Promise<N> | undefined,
   ): Promise<number> {
     const name = textOf(request.name)
-    if (this.#types.get(request.node) !== spec.S_IFDIR) return -ENOTDIR
+    if (this.#nodes.typeOf(request.node) !== spec.S_IFDIR) return -ENOTDIR
     if (name === undefined) return -EINVAL
     const made = await make(name)
-    return made === undefined ? -EPERM : await this.#found(request, made)
+    return made === undefined ? -EPERM : await this.#found(request, name, made)
   }
 
   async #remove(request: FsRequest<N, Listing>, isDirectory: boolean): Promise<number> {
     const name = textOf(request.name)
     const { node } = request
     if (this.#source.remove === undefined) return -EPERM
-    if (this.#types.get(node) !== spec.S_IFDIR) return -ENOTDIR
+    if (this.#nodes.typeOf(node) !== spec.S_IFDIR) return -ENOTDIR
     const child = name === undefined ? undefined : await this.#source.lookup(node, name)
     if (child === undefined || name === undefined) return -ENOENT
     const { type } = await this.#source.stat(child)
@@ -227,7 +237,7 @@ export class UserTree<N extends object> implements FileSystem<N, Listing> {
     const { inode = 0, size = 0, mode = type === spec.S_IFDIR ? fallback | EXECUTE : fallback } = stat
     const { modified = 0, links = type === spec.S_IFDIR ? 2 : 1, uid = 0, gid = 0 } = stat
     if (!(Number.isSafeInteger(size) && size >= 0)) throw new RangeError(`stat: a size of ${size} bytes`)
-    this.#types.set(node, type)
+    this.#nodes.describe(node, type, inode)
     attributes.clear()
     attributes.inode = inode
     attributes.size = size
@@ -248,7 +258,7 @@ export class UserTree<N extends object> implements FileSystem<N, Listing> {
     move: (chunk: Uint8Array, done: number) => Promise<number>,
   ): Promise<number> {
     const { length, node } = request
-    if (this.#types.get(node) !== spec.S_IFREG) return -EISDIR
+    if (this.#nodes.typeOf(node) !== spec.S_IFREG) return -EISDIR
     const taken = this.#buffers.take()
     // In this turn if there is one: the sooner the data is taken, the less a guest can change it.
     const buffer = taken instanceof Uint8Array ? taken : await taken
