@@ -16,6 +16,7 @@ export {
   type MicroVmOptions,
   type RestoreOptions,
 } from './options.ts'
+export type { VmRam } from './ram.ts'
 
 // A VM that was saved
 

@@ -25,6 +25,7 @@ import {
   withDefaults,
 } from './options.ts'
 import { PauseGate } from './pause.ts'
+import type { VmRam } from './ram.ts'
 import { elapsedSince, restoreClock, restoreKvmVm, saveKvmVm } from './state/kvm-state.ts'
 import type { MicroVmState } from './state/microvm-state.ts'
 import { saveVcpu } from './state/vcpu-state.ts'
@@ -41,7 +42,7 @@ const NS_KHZ_PER_TICK = 1_000_000n
 /** What a VM is built upon. */
 interface Foundation {
   readonly kvm: Kvm
-  readonly ram: MappedMemory
+  readonly ram: VmRam
   readonly cleanup: Cleanup
   readonly options: Pick<RestoreOptions, 'output' | 'events'>
   readonly saved: MicroVmState | undefined
@@ -61,8 +62,8 @@ export class MicroVm {
   /** The guest's first serial port. */
   readonly serial: Serial
   readonly memory: GuestMemory
-  /** What guest memory is mapped by: the VM's, which closes it. */
-  readonly ram: MappedMemory
+  /** What guest memory is mapped by, a `MappedMemory` unless {@link restore} got another: the VM's, which closes it. */
+  readonly ram: VmRam
   /** Port I/O: devices can be added until the VM runs. */
   readonly pio: Bus = createPioBus()
   /** Memory-mapped I/O: devices can be added until the VM runs. */
@@ -106,16 +107,12 @@ export class MicroVm {
 
   /**
    * Makes a VM as it was saved by {@link state}, with guest memory as it was then. It goes on where it was when it is run.
-   * @param memory closed with the VM, and when this fails
+   * @param memory closed with the VM, and when this fails: mapped from a snapshot, or on demand
    * @param options the devices are those of the saved VM, in the same order; their host sides may be others
    * @throws MicroVmError ERR_MICROVM_STATE, DevicesError ERR_DEVICE_STATE for a state that does not fit, KvmError and
    *   SystemError for what the host lacks, and what the devices throw
    */
-  static async restore(
-    state: MicroVmState,
-    memory: MappedMemory,
-    options: RestoreOptions = {},
-  ): Promise<MicroVm> {
+  static async restore(state: MicroVmState, memory: VmRam, options: RestoreOptions = {}): Promise<MicroVm> {
     const cleanup = new Cleanup()
     try {
       cleanup.add(memory)
@@ -255,6 +252,7 @@ export class MicroVm {
       hasEnded: () => this.#ended,
       stop: (end: MicroVmEnd) => this.#stop(end),
     }
+    this.ram.failed?.then((cause) => this.#stop({ kind: 'failed', reason: cause.message, cause }))
     this.#virtio.resume()
     const loops = this.#vcpus.map((vcpu) =>
       runVcpu(vcpu, context)

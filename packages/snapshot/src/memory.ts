@@ -24,8 +24,8 @@ export function possibleRuns(memory: GuestMemory): Run[] {
   const origin = originOf(memory)
   if (origin !== undefined) return union(changedRuns(memory), savedRuns(origin))
   return runsOf(memory, (region) => {
-    // Pages of a file may be in the file alone, and those of plain memory are nowhere to be asked for.
-    const isAnonymous = region.hostAddress !== undefined && region.file === undefined
+    // Pages of a file may be in the file alone, those on demand anywhere, and those of plain memory are nowhere to be asked for.
+    const isAnonymous = region.hostAddress !== undefined && region.file === undefined && !region.onDemand
     return isAnonymous ? touchedRuns(region) : [{ offset: 0, size: region.size }]
   })
 }
