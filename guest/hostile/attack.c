@@ -44,7 +44,11 @@ static void write_register(unsigned int device, uint32_t offset, uint32_t value)
 	mmio_write32(devices[device].address + offset, value);
 }
 
-/* A value that a device may take for the address of a ring: never one of the program's own. */
+static struct queue_memory memory_of(unsigned int device, unsigned int queue)
+{
+	return queue_memory(device, devices[device].id, queue);
+}
+
 static uint32_t random_value(void)
 {
 	switch (below(4)) {
@@ -59,18 +63,51 @@ static uint32_t random_value(void)
 	}
 }
 
+/* The descriptors of some queue; of a balloon's for a balloon, and for nothing else; or no RAM at all. */
+static uint32_t random_descriptors(unsigned int device)
+{
+	unsigned int other = below(device_count);
+
+	if (!below(4))
+		return next_random(&seed) | 1u << 31;
+	if ((devices[other].id == VIRTIO_ID_BALLOON) != (devices[device].id == VIRTIO_ID_BALLOON))
+		other = device;
+	return (uint64_t)memory_of(other, below(QUEUES_MAX)).descriptors;
+}
+
+/*
+ * What a device may take for the address of a ring it writes to, or of descriptors, is as arena.h wants it: at the latest when it
+ * gets its queue. Packed rings have descriptors of another form, and are not chosen: the bit is of no great use among the others.
+ */
+static uint32_t random_register_value(unsigned int device, uint32_t offset)
+{
+	switch (offset) {
+	case VIRTIO_MMIO_DRIVER_FEATURES:
+		return random_value() & ~(1u << (VIRTIO_F_RING_PACKED - 32));
+	case VIRTIO_MMIO_QUEUE_READY:
+		write_register(device, VIRTIO_MMIO_QUEUE_DESC_LOW, random_descriptors(device));
+		write_register(device, VIRTIO_MMIO_QUEUE_USED_LOW, random_used_ring(&seed));
+		return below(2);
+	case VIRTIO_MMIO_QUEUE_DESC_LOW:
+		return random_descriptors(device);
+	case VIRTIO_MMIO_QUEUE_USED_LOW:
+		return random_used_ring(&seed);
+	default:
+		return random_value();
+	}
+}
+
 static void attack_registers(unsigned int device)
 {
 	uint64_t address = devices[device].address;
 	uint32_t offset = below(8) ? registers[below(sizeof(registers) / sizeof(*registers))] : below(0xff8);
-	uint32_t value = random_value();
+	unsigned int kind = below(16);
+	uint32_t value;
 
-	if (offset >= VIRTIO_MMIO_QUEUE_DESC_LOW && offset <= VIRTIO_MMIO_QUEUE_USED_HIGH && value < ARENA)
-		value += ARENA;
-	/* What was meant for something else would make descriptors of the program's own memory: a table, or no RAM at all. */
-	if (offset == VIRTIO_MMIO_QUEUE_DESC_LOW)
-		value = below(4) ? (uint64_t)queue_memory(below(DEVICES_MAX), below(QUEUES_MAX)).descriptors : value | 1u << 31;
-	switch (below(16)) {
+	if (kind == 2 || kind == 3)
+		offset &= ~7u;
+	value = random_register_value(device, offset);
+	switch (kind) {
 	case 0:
 		*(volatile uint8_t *)(address + offset) = value;
 		break;
@@ -78,7 +115,7 @@ static void attack_registers(unsigned int device)
 		*(volatile uint16_t *)(address + offset) = value;
 		break;
 	case 2:
-		*(volatile uint64_t *)(address + (offset & ~7u)) = value;
+		*(volatile uint64_t *)(address + offset) = value;
 		break;
 	case 3:
 		(void)*(volatile uint64_t *)(address + offset);
@@ -102,7 +139,7 @@ static void attack_config(unsigned int device)
 
 static void set_up_queue(unsigned int device, unsigned int queue, uint32_t size)
 {
-	struct queue_memory memory = queue_memory(device, queue);
+	struct queue_memory memory = memory_of(device, queue);
 	uint64_t address = devices[device].address;
 	uint32_t size_max;
 
@@ -110,6 +147,8 @@ static void set_up_queue(unsigned int device, unsigned int queue, uint32_t size)
 	size_max = mmio_read32(address + VIRTIO_MMIO_QUEUE_NUM_MAX);
 	if (!size_max)
 		return;
+	if (size_max > RING_SIZE_MAX)
+		die("a queue is larger than its memory");
 	memory.avail->idx = 0;
 	memory.avail->flags = 0;
 	write_register(device, VIRTIO_MMIO_QUEUE_NUM, size < size_max ? size : size_max);
@@ -155,13 +194,13 @@ static void offer(struct queue_memory memory, uint16_t head)
 	memory.avail->idx = index + 1;
 }
 
-/* A chain of a request, beginning at descriptor `first`; now and then with a mistake. */
+/* A chain of a request, beginning at descriptor `first`, one of each eighth; now and then with a mistake. */
 static unsigned int post_request(unsigned int device, unsigned int first)
 {
 	uint32_t count;
 	const struct request *requests = requests_of(devices[device].id, &count);
 	const struct request *request = &requests[below(count)];
-	struct queue_memory memory = queue_memory(device, request->queue);
+	struct queue_memory memory = memory_of(device, request->queue);
 	int is_indirect = !below(3);
 	volatile struct vring_desc *table = is_indirect ? memory.tables : memory.descriptors + first;
 	unsigned int base = is_indirect ? 0 : first, used = 0;
@@ -169,27 +208,26 @@ static unsigned int post_request(unsigned int device, unsigned int first)
 
 	for (unsigned int i = 0; i < request->header_bytes; i++)
 		header[i] = ((const uint8_t *)request->header)[i];
-	/* The balloon would give the program's own pages away. */
-	if (!below(4) && request->header_bytes && devices[device].id != VIRTIO_ID_BALLOON)
+	if (!below(4) && request->header_bytes && !memory.is_balloon)
 		header[below(request->header_bytes)] = next_random(&seed);
 
 	if (request->header_bytes)
 		table[used++] = (struct vring_desc){ (uint64_t)header, request->header_bytes, VRING_DESC_F_NEXT, 0 };
 	if (request->readable)
-		table[used++] = (struct vring_desc){ memory.buffers + below(BUFFERS_BYTES), request->readable,
+		table[used++] = (struct vring_desc){ random_buffer(&seed, memory), request->readable,
 						     VRING_DESC_F_NEXT, 0 };
 	if (request->writable)
-		table[used++] = (struct vring_desc){ memory.buffers + below(BUFFERS_BYTES), request->writable,
+		table[used++] = (struct vring_desc){ random_buffer(&seed, memory), request->writable,
 						     VRING_DESC_F_NEXT | VRING_DESC_F_WRITE, 0 };
-	table[used++] = (struct vring_desc){ memory.buffers + below(BUFFERS_BYTES), 1, VRING_DESC_F_WRITE, 0 };
+	table[used++] = (struct vring_desc){ random_buffer(&seed, memory), 1, VRING_DESC_F_WRITE, 0 };
 	for (unsigned int i = 0; i < used; i++)
 		table[i].next = base + i + 1;
 	if (!below(4))
 		random_descriptor(&seed, memory, table + below(used));
 	if (is_indirect)
-		memory.descriptors[first] = (struct vring_desc){ (uint64_t)table, used * sizeof(*table),
-								 VRING_DESC_F_INDIRECT, 0 };
-	offer(memory, first);
+		memory.descriptors[first + TABLE_PLACE] = (struct vring_desc){ (uint64_t)table, used * sizeof(*table),
+									       VRING_DESC_F_INDIRECT, 0 };
+	offer(memory, is_indirect ? first + TABLE_PLACE : first);
 	return request->queue;
 }
 
@@ -227,7 +265,7 @@ static void attack_load(unsigned int device)
 static void attack_rings(unsigned int device)
 {
 	unsigned int queue = below(4);
-	struct queue_memory memory = queue_memory(device, queue);
+	struct queue_memory memory = memory_of(device, queue);
 
 	if (!is_running(device))
 		set_up(device);
@@ -248,7 +286,8 @@ static void scribble(uint64_t *state, unsigned int times)
 {
 	while (times--) {
 		unsigned int device = random_below(state, device_count);
-		struct queue_memory memory = queue_memory(device, random_below(state, 4));
+		struct queue_memory memory = memory_of(device, random_below(state, 4));
+		volatile struct vring_desc *place = memory.descriptors + random_below(state, 64);
 
 		switch (random_below(state, 8)) {
 		case 0:
@@ -258,22 +297,21 @@ static void scribble(uint64_t *state, unsigned int times)
 			memory.avail->ring[random_below(state, RING_SIZE_MAX)] = random_index(state);
 			break;
 		case 2:
-			memory.descriptors[random_below(state, 64)].len = random_length(state);
+			place->len = random_length_at(state, memory, place);
 			break;
 		case 3:
-			memory.descriptors[random_below(state, 64)].next = random_index(state);
+			place->next = random_index(state);
 			break;
 		case 4:
-			memory.descriptors[random_below(state, 64)].flags ^= 1 + random_below(state, 2);
+			place->flags ^= random_below(state, 2) ? VRING_DESC_F_NEXT : VRING_DESC_F_WRITE;
 			break;
 		case 5:
 			random_descriptor(state, memory, memory.tables + random_below(state, 16));
 			break;
 		case 6:
-			/* Types, lengths, positions; of the balloon's pages some would be the program's own. */
-			if (devices[device].id == VIRTIO_ID_BALLOON)
-				break;
-			memory.headers[random_below(state, 64) * 64 + random_below(state, 8) * 4] = next_random(state);
+			/* Types, lengths, positions. */
+			if (!memory.is_balloon)
+				memory.headers[random_below(state, 64) * 64 + random_below(state, 8) * 4] = next_random(state);
 			break;
 		default:
 			memory.avail->flags ^= 1;
@@ -367,6 +405,9 @@ void program(void)
 			device_count++;
 	if (!device_count)
 		die("there is nothing to attack");
+	for (unsigned int device = 0; device < device_count; device++)
+		for (unsigned int queue = 0; queue < QUEUES_MAX; queue++)
+			fill_descriptors(&seed, memory_of(device, queue));
 	start_second_cpu(second_cpu);
 	for (uint64_t step = 0; step < steps; step++)
 		attacks[below(sizeof(attacks) / sizeof(*attacks))](below(device_count));

@@ -51,11 +51,11 @@ static const struct request console_requests[] = {
 	{ .queue = 3, .header_bytes = 8, .header = { 0xffffffff, 0xffffffff } },
 };
 static const struct request balloon_requests[] = {
-	/* Pages of buffers that are given away and taken back. */
-	{ .queue = 0, .header_bytes = 16, .header = { 0x2001, 0x2002, 0x2003, 0x20ff } },
+	/* Pages of buffers that are given away and taken back. No byte is 1: however they are cut, they call no page of the program. */
+	{ .queue = 0, .header_bytes = 16, .header = { 0x2002, 0x2003, 0x2004, 0x20ff } },
 	{ .queue = 0, .header_bytes = 16, .header = { 0x4000, 0xffffffff, 0xd0000, 0x3fff } },
-	{ .queue = 1, .header_bytes = 16, .header = { 0x2001, 0x2002, 0x2003, 0x20ff } },
-	{ .queue = 2, .header_bytes = 20, .header = { 0x10004, 0x1000000, 0, 0x50000, 9 } },
+	{ .queue = 1, .header_bytes = 16, .header = { 0x2002, 0x2003, 0x2004, 0x20ff } },
+	{ .queue = 2, .header_bytes = 20, .header = { 0x20004, 0x2000000, 0, 0x50000, 9 } },
 	{ .queue = 3, .writable = 65536 },
 };
 static const struct request socket_requests[] = {

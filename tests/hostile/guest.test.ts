@@ -52,8 +52,7 @@ function devices(): string[] {
   ]
 }
 
-/** @returns whether the attacker has killed itself */
-async function attack(seed: number, cpus: number, ...more: string[]): Promise<boolean> {
+async function attack(seed: number, cpus: number, ...more: string[]): Promise<void> {
   const before = contents(file('beside'))
   const { status, signal, stdout, stderr, report } = await runVmmWithReport([
     ...['run', '--kernel', kernel, '--entry', 'pvh', '--memory', '64', '--cpus', String(cpus)],
@@ -62,18 +61,13 @@ async function attack(seed: number, cpus: number, ...more: string[]): Promise<bo
   ])
   const what = `seed ${seed}, ${cpus} CPUs: ${stdout} ${stderr}`
   expect(signal, what).toBe(null)
-  // Now and then a device does what it was told, and writes over the attacker: that ends the guest, and the VMM says so.
-  const hasKilledItself =
-    /^died: exception/.test(stdout) || /^the guest died of a triple fault/.test(report.reason)
-  if (!hasKilledItself) {
-    expect(stdout, what).toMatch(/^attack: done, devices \d+\r?\n$/)
-    expect([status, report.reason], what).toEqual([0, 'the guest ended the VM with 0'])
-  }
+  // No device is told to write to the attacker (arena.h): it lives to see the end, or a device wrote elsewhere.
+  expect(stdout, what).toMatch(/^attack: done, devices \d+\r?\n$/)
+  expect([status, report.reason], what).toEqual([0, 'the guest ended the VM with 0'])
   expect(stderr.split('\n').length, what).toBeLessThanOrEqual(LINES_MAX)
   // What was not attacked is as it was, and what was is as large.
   expect(contents(file('beside')), what).toEqual(before)
   for (const i of DISKS.keys()) expect(readFileSync(disk(i)).length, what).toBe(DISK_BYTES)
-  return hasKilledItself
 }
 
 describeWithKvm('a guest that attacks its devices', () => {
@@ -121,10 +115,7 @@ describeWithKvm('a guest that attacks its devices', () => {
     }, async () => {
       const end = Date.now() + MINUTES * 60_000
       let seed = FIRST_SEED
-      let died = 0
-      for (; Date.now() < end; seed += 1) if (await attack(seed, 1 + (seed % 2))) died += 1
-      // Most attackers live to see the end.
-      expect(died, 'attackers that killed themselves').toBeLessThanOrEqual((seed - FIRST_SEED) / 4)
+      for (; Date.now() < end; seed += 1) await attack(seed, 1 + (seed % 2))
       process.stdout.write(`attacked with the seeds ${FIRST_SEED} to ${seed - 1}\n`)
     })
   }
