@@ -55,5 +55,6 @@ export type {
 } from './structs/registers.ts'
 export { kvm_debugregs, kvm_fpu, kvm_regs, kvm_sregs, kvm_sregs2, kvm_xcrs } from './structs/registers.ts'
 export type { SyncRegs } from './structs/run.ts'
+export { reserveThreads, SPARE_THREADS, ThreadReservation } from './thread-pool.ts'
 export { Vcpu, type VcpuDescriptor, type VcpuOptions } from './vcpu.ts'
 export { type CoalescedZone, type MemoryRegion, type MemoryRegion2, Vm } from './vm.ts'

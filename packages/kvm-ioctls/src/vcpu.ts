@@ -356,7 +356,7 @@ export class Vcpu extends VcpuState {
     this.#checkIdle()
     // The loop around run() goes on when the run has ended, before stop() does, which must not find another.
     if (this.#stopped) throw new KvmError('ERR_KVM_VCPU_STOPPED', 'the vCPU has been stopped')
-    const counted = takeThread()
+    const counted = takeThread(this)
     this.#running = true
     this.#resolve = resolve
     this.#reject = reject
@@ -368,7 +368,7 @@ export class Vcpu extends VcpuState {
     try {
       ioctlAsync(this.fd, KVM_RUN, 0, this.#returned)
     } catch (error) {
-      giveThread()
+      giveThread(this)
       this.#refuse(error)
     }
   }
@@ -383,7 +383,7 @@ export class Vcpu extends VcpuState {
     try {
       exit = this.#outcome(result)
     } catch (error) {
-      giveThread()
+      giveThread(this)
       this.#refuse(error)
       return
     }
@@ -391,7 +391,7 @@ export class Vcpu extends VcpuState {
       this.#submit()
       return
     }
-    giveThread()
+    giveThread(this)
     this.#settle()
     this.#resolve(exit)
   }

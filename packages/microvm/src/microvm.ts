@@ -29,6 +29,7 @@ import type { VmRam } from './ram.ts'
 import { elapsedSince, restoreClock, restoreKvmVm, saveKvmVm } from './state/kvm-state.ts'
 import type { MicroVmState } from './state/microvm-state.ts'
 import { saveVcpu } from './state/vcpu-state.ts'
+import { threadsFor } from './threads.ts'
 import { GuestVcpu } from './vcpu.ts'
 import { runVcpu } from './vcpu-loop.ts'
 import { VirtioBus } from './virtio-bus.ts'
@@ -237,11 +238,23 @@ export class MicroVm {
   }
 
   /**
-   * Runs the vCPUs until something ends the VM. Each holds a thread of libuv's pool meanwhile: see UV_THREADPOOL_SIZE.
-   * Once only.
+   * Runs the vCPUs until something ends the VM. Each holds a thread of libuv's pool meanwhile, whether it runs or is paused: see
+   * UV_THREADPOOL_SIZE. Once only; a VM that was refused can be run later.
    * @returns what ended it; what fails on the host's side is an end too, of the kind `failed`
+   * @throws MicroVmError ERR_MICROVM_THREADS where there are too few threads for all vCPUs: none of them has run then
    */
   async run(): Promise<MicroVmEnd> {
+    const reserved = threadsFor(this.#vcpus)
+    // At once where that is possible: whoever has called this can pause the VM in the same turn.
+    const threads = reserved instanceof Promise ? await reserved : reserved
+    try {
+      return await this.#run()
+    } finally {
+      threads.close()
+    }
+  }
+
+  async #run(): Promise<MicroVmEnd> {
     const gate = new PauseGate(this.#vcpus.length)
     this.#gate = gate
     const context = {
