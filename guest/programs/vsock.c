@@ -7,6 +7,12 @@
  *   vsock echo PORT COUNT               accepts so many connections, then sends back what each sends
  *   vsock run PORT COUNT PROGRAM ARG... accepts connections, one after the other, and runs a program on each
  *
+ * and for benches (bench/virtio-vsock.mjs), where the host knows by the first byte what it has to do:
+ *
+ *   vsock send PORT BYTES               an `s`, then so many bytes
+ *   vsock receive PORT BYTES            an `r`, then reads so many, and prints how long it took, from the first of them on
+ *   vsock ping PORT COUNT BYTES         a `p`, then so many bytes as often, each when those before have come back
+ *
  * What listens prints `vsock: listening` when it does. Blocking and simple: the kernel below may be interpreted,
  * and every system call counts.
  */
@@ -18,6 +24,7 @@
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 static void fail(const char *what)
@@ -196,6 +203,80 @@ static int run(uint32_t port, uint32_t count, char **program)
 	return 0;
 }
 
+static int begin(uint32_t port, char letter)
+{
+	int fd = dial(port);
+
+	write_all(fd, (const uint8_t *)&letter, 1);
+	return fd;
+}
+
+/* The host has read all of it when it ends, too. */
+static int finish(int fd)
+{
+	uint8_t byte;
+
+	shutdown(fd, SHUT_WR);
+	while (read(fd, &byte, 1) > 0)
+		;
+	close(fd);
+	return 0;
+}
+
+static int send_bytes(uint32_t port, uint32_t count)
+{
+	static uint8_t buffer[65536];
+	int fd = begin(port, 's');
+
+	for (uint32_t done = 0; done < count; done += sizeof(buffer))
+		write_all(fd, buffer, count - done < sizeof(buffer) ? count - done : sizeof(buffer));
+	return finish(fd);
+}
+
+static int64_t microseconds(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * 1000000ll + now.tv_nsec / 1000;
+}
+
+static int receive_bytes(uint32_t port, uint32_t count)
+{
+	static uint8_t buffer[65536];
+	int fd = begin(port, 'r');
+	int64_t start = 0;
+	uint32_t done = 0;
+	ssize_t got;
+
+	while (done < count && (got = read(fd, buffer, sizeof(buffer))) > 0) {
+		if (done == 0)
+			start = microseconds();
+		done += got;
+	}
+	printf("vsock: received %u bytes in %lld us\n", done, (long long)(microseconds() - start));
+	close(fd);
+	return 0;
+}
+
+static int ping(uint32_t port, uint32_t count, uint32_t size)
+{
+	static uint8_t buffer[65536];
+	int fd = begin(port, 'p');
+
+	if (size > sizeof(buffer))
+		return 2;
+	while (count-- > 0) {
+		uint32_t missing = size;
+		ssize_t got;
+
+		write_all(fd, buffer, size);
+		while (missing > 0 && (got = read(fd, buffer, missing)) > 0)
+			missing -= got;
+	}
+	return finish(fd);
+}
+
 int main(int argc, char **argv)
 {
 	uint32_t numbers[3] = { 0 };
@@ -210,6 +291,13 @@ int main(int argc, char **argv)
 		return echo(numbers[0], numbers[1]);
 	if (argc > 4 && strcmp(argv[1], "run") == 0)
 		return run(numbers[0], numbers[1], argv + 4);
-	fprintf(stderr, "usage: vsock cat PORT | streams PORT COUNT BYTES | echo PORT COUNT | run PORT COUNT PROGRAM ...\n");
+	if (argc == 4 && strcmp(argv[1], "send") == 0)
+		return send_bytes(numbers[0], numbers[1]);
+	if (argc == 4 && strcmp(argv[1], "receive") == 0)
+		return receive_bytes(numbers[0], numbers[1]);
+	if (argc == 5 && strcmp(argv[1], "ping") == 0)
+		return ping(numbers[0], numbers[1], numbers[2]);
+	fprintf(stderr, "usage: vsock cat PORT | streams PORT COUNT BYTES | echo PORT COUNT | run PORT COUNT PROGRAM ...\n"
+			"       vsock send PORT BYTES | receive PORT BYTES | ping PORT COUNT BYTES\n");
 	return 2;
 }
