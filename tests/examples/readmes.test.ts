@@ -1,0 +1,59 @@
+/**
+ * The first program of each package's README, as somebody runs it who has copied it: on the built packages, in a folder where
+ * a kernel is. What a line is said to print (`// prints 42`) it prints, in that order.
+ */
+import { execFile } from 'node:child_process'
+import { mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { guestFile } from '../support/example-vmm.ts'
+import { describeLinux } from '../support/kvm.ts'
+
+const root = fileURLToPath(new URL('../..', import.meta.url))
+/** Those that run a guest. */
+const NEEDS_KVM: readonly string[] = ['kvm-ioctls', 'microvm']
+const packages = readdirSync(join(root, 'packages'))
+
+const firstProgram = (name: string): string =>
+  /^```js\n(.*?)^```$/ms.exec(readFileSync(join(root, 'packages', name, 'README.md'), 'utf8'))?.[1] ?? ''
+
+/** What of the wanted lines is printed, in order. */
+function found(wanted: readonly string[], lines: readonly string[]): string[] {
+  let from = 0
+  return wanted.filter((line) => {
+    const at = lines.indexOf(line, from)
+    if (at >= 0) from = at + 1
+    return at >= 0
+  })
+}
+
+let folder = ''
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'vmm-readme-'))
+  symlinkSync(join(root, 'node_modules'), join(folder, 'node_modules'))
+  for (const name of ['vmlinux', 'initramfs.cpio']) symlinkSync(guestFile(name), join(folder, name))
+})
+afterEach(() => rmSync(folder, { recursive: true }))
+
+function testReadme(name: string): void {
+  test(`${name}: the program of the README runs, and prints what it says`, async () => {
+    const program = firstProgram(name)
+    const wanted = [...program.matchAll(/\/\/ prints (.*)$/gm)].map(([, text = '']) => text)
+    expect(wanted).not.toEqual([])
+    writeFileSync(join(folder, 'program.mjs'), program)
+    const { stdout, stderr } = await promisify(execFile)(process.execPath, ['program.mjs'], { cwd: folder })
+    expect(stderr).toBe('')
+    expect(found(wanted, stdout.replaceAll('\r', '').split('\n'))).toEqual(wanted)
+  })
+}
+
+describe('packages that need no KVM', () => {
+  for (const name of packages.filter((name) => !NEEDS_KVM.includes(name))) testReadme(name)
+})
+
+describeLinux('packages that run a guest', () => {
+  for (const name of NEEDS_KVM) testReadme(name)
+})
