@@ -1,10 +1,11 @@
 /**
  * Shared directories under Linux's own virtio-fs driver: of the host, read-write and read-only, and one that exists only in JavaScript.
  */
-import { createHash } from 'node:crypto'
+import { createHash, randomBytes } from 'node:crypto'
 import {
   cpSync,
   lstatSync,
+  mkdirSync,
   mkdtempSync,
   readdirSync,
   readFileSync,
@@ -18,8 +19,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { Fs, MemoryLink, memoryTree, UserTree, type UserTreeSource } from '@vmm/devices/virtio'
-import type { AttachDevice } from '@vmm/microvm'
+import { type AttachDevice, stateFromJson, stateToJson } from '@vmm/microvm'
 import { SharedDirectory, type SharedDirectoryOptions } from '@vmm/shared-dir'
+import { Snapshot, writeSnapshot } from '@vmm/snapshot'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { describeLinux } from '../support/kvm.ts'
 import { LinuxVm } from '../support/microvm.ts'
@@ -105,6 +107,58 @@ describeLinux('shared directories in Linux', () => {
     expect(output).toContain("can't open '/from/host'")
     expect(output).toMatch(/^free 1$/m)
     expect(output).toMatch(/^unmounted$/m)
+  })
+
+  test('a share that is mounted is saved with the VM, with what is open', async () => {
+    const path = mkdtempSync(join(folder, 'saved-'))
+    const snapshotPath = mkdtempSync(join(folder, 'snapshot-'))
+    const secret = join(folder, 'not-shared')
+    writeFileSync(secret, 'SECRET')
+    mkdirSync(join(path, 'dir'))
+    // Longer than what Linux reads ahead.
+    const big = Buffer.from(randomBytes(90_000).toString('hex'))
+    writeFileSync(join(path, 'dir/big'), big)
+    for (const name of ['removed', 'swapped']) writeFileSync(join(path, name), `${name}\n`)
+    const tree = () =>
+      new UserTree(memoryTree({ 'hello.txt': 'hello, ', 'world.txt': 'world', sub: { deep: 'saved' } }))
+    const inMemory: AttachDevice = (host) => host.virtio.attach(new Fs({ tag: 'js', fileSystem: tree() }))
+    const devices = [share('saved', path), inMemory]
+    const before = await LinuxVm.start({ devices })
+    before.type(
+      'mkdir /m /js; mount -t virtiofs saved /m && mount -t virtiofs js /js; cd /m/dir; exec 3<big 4>../log 5<../removed 6<../swapped',
+      'dd bs=10 count=1 <&3 2>/dev/null; echo; echo before >&4; exec 7</js/world.txt; cat /js/hello.txt; echo ready',
+    )
+    await before.until(/^hello, ready\n/m)
+    await before.vm.pause()
+    await writeSnapshot(snapshotPath, {
+      state: stateToJson(await before.vm.state()),
+      memory: before.vm.memory,
+    })
+    before.vm.stop('saved')
+    await before.ended
+    expect(before.warnings).toEqual([])
+
+    rmSync(join(path, 'removed'))
+    rmSync(join(path, 'swapped'))
+    symlinkSync(secret, join(path, 'swapped'))
+    const snapshot = Snapshot.open(snapshotPath)
+    const after = await LinuxVm.restore(stateFromJson(snapshot.state), snapshot.mapMemory(), devices)
+    snapshot.close()
+    after.type(
+      'echo "rest $(md5sum <&3)"; echo after >&4; cat ../log; cat <&5; cat <&6; cat /m/swapped /m/removed',
+      'echo "hello, $(cat <&7) $(cat /js/sub/deep)"; echo new > new; poweroff',
+    )
+    expect((await after.ended).kind).toBe('reset')
+    expect(after.warnings).toEqual([])
+    expect(before.output).toContain(`\n${big.toString('latin1', 0, 10)}\n`)
+    const { output } = after
+    expect(output).toContain(`rest ${createHash('md5').update(big.subarray(10)).digest('hex')}`)
+    expect(output).toMatch(/^before\nafter\n(?:cat: read error: Stale file handle\n){2}/m)
+    expect(output).toContain("can't open '/m/swapped': No such file or directory")
+    expect(output).not.toContain('SECRET')
+    expect(output).toMatch(/^hello, world saved$/m)
+    expect(readFileSync(join(path, 'log'), 'latin1')).toBe('before\nafter\n')
+    expect(readFileSync(join(path, 'dir/new'), 'latin1')).toBe('new\n')
   })
 
   test('a tree that exists only in JavaScript is read, and one of objects is written', async () => {
