@@ -6,7 +6,6 @@ import {
   type CpuidEntry,
   type DebugRegs,
   type Json,
-  KVM_MP_STATE_RUNNABLE,
   KVM_MP_STATE_SUSPENDED,
   kvm_cpuid_entry2,
   kvm_debugregs,
@@ -68,7 +67,8 @@ export function saveVcpu(vcpu: Vcpu, msrs: readonly number[]): VcpuState {
  */
 export function restoreVcpu(vcpu: Vcpu, state: VcpuState, tscTicks: bigint): void {
   vcpu.setCpuid2(state.cpuid)
-  if (state.mpState !== KVM_MP_STATE_RUNNABLE) vcpu.setMpState(state.mpState)
+  // All but the first are made waiting for INIT.
+  vcpu.setMpState(state.mpState)
   vcpu.setRegs(state.regs)
   // The APIC's base and mode, which the APIC's registers are read by.
   vcpu.setSregs(state.sregs)
