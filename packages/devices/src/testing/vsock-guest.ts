@@ -47,7 +47,7 @@ export interface MockVsockGuestOptions {
 
 /** The guest. It runs when the device interrupts it, in a turn of the event loop of its own. */
 export class MockVsockGuest {
-  readonly cid: number
+  cid: number
   readonly bufferSize: number
   readonly payloadMax: number
   readonly transport: MmioTransport
@@ -63,6 +63,8 @@ export class MockVsockGuest {
   onPacket: ((packet: MockVsockPacket) => boolean) | undefined
   /** No receive buffers are given while this is set: as a guest that is stuck. */
   starves = false
+  /** Buffers of events are not given back while this is set. */
+  keepsEvents = false
   drivers: readonly MockDriver[] = []
 
   readonly #options: MockVsockGuestOptions
@@ -267,10 +269,11 @@ export class MockVsockGuest {
     this.#eventSlots.delete(token)
     if (length === 4) {
       this.events.push(new DataView(this.memory.bytes.buffer, at, 4).getUint32(0, true))
+      this.cid = this.transport.read(reg.VIRTIO_MMIO_CONFIG, 4)
       for (const socket of [...this.#sockets.values()]) socket.reset()
       this.#sockets.clear()
     }
-    this.#giveEvent(at)
+    if (!this.keepsEvents) this.#giveEvent(at)
   }
 
   #giveEvent(at: number): void {

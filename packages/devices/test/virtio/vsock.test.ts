@@ -1,8 +1,15 @@
 import { once } from 'node:events'
 import { describe, expect, it } from 'vitest'
 import { MockVsockGuest } from '../../src/testing/index.ts'
-import { MmioTransport, VIRTIO_ID_VSOCK, Vsock, type VsockStream } from '../../src/virtio/index.ts'
+import {
+  MmioTransport,
+  VIRTIO_ID_VSOCK,
+  Vsock,
+  type VsockOptions,
+  type VsockStream,
+} from '../../src/virtio/index.ts'
 import * as reg from '../../src/virtio/mmio/registers.ts'
+import { FAULT_ADDRESS } from '../../src/virtio/vsock/faults.ts'
 import * as spec from '../../src/virtio/vsock/spec.ts'
 import { codeThrownBy, ManualTime } from '../support.ts'
 import { closed, GUEST_CID, PORT, RawGuest, readAll, settle, setUp } from './vsock-support.ts'
@@ -425,6 +432,68 @@ describe('a saved virtio-vsock', () => {
       expect(await readAll(socket)).toEqual(TEXT)
       expect(await readAll(stream)).toEqual(TEXT)
     }
+  })
+
+  /** A guest that was saved with the CID 3 and goes on with 4. It looks at packets first, and then at events, as Linux does. */
+  const restored = (options: Partial<VsockOptions> = {}) => {
+    const { guest } = setUp()
+    const vsock = new Vsock({ guestCid: 4, ...options })
+    const copy = new MockVsockGuest({
+      device: vsock,
+      cid: GUEST_CID,
+      memory: guest.memory,
+      makeTransport: (all) => MmioTransport.fromState(guest.transport.state(), all),
+    })
+    copy.takeOver(guest)
+    copy.listen(22, (socket) => socket.pipe(socket))
+    return { vsock, copy }
+  }
+
+  it('keeps calls to the guest back until that knows of the reset, which would end them, and of its CID', async () => {
+    const { vsock, copy } = restored()
+    copy.transport.resume()
+    const stream = await vsock.connect(22)
+    expect(copy.cid).toBe(4)
+    stream.end(TEXT)
+    expect(await readAll(stream)).toEqual(TEXT)
+    expect(copy.faults).toEqual([])
+  })
+
+  it('takes calls of a guest that has not heard of its CID yet', async () => {
+    const { vsock, copy } = restored()
+    vsock.listen(PORT, (stream) => stream.pipe(stream))
+    const operations: number[] = []
+    copy.onPacket = ({ op, dstCid }) => operations.push(op, dstCid) > 0
+    copy.transport.resume()
+    copy.send({ op: spec.VIRTIO_VSOCK_OP_REQUEST, srcPort: 99, dstPort: PORT, bufAlloc: 65_536 })
+    await settle()
+    while (operations.length === 0) await settle()
+    expect([vsock.connections, operations, copy.faults]).toEqual([1, [RESPONSE, 4], []])
+    copy.send({
+      op: spec.VIRTIO_VSOCK_OP_REQUEST,
+      srcPort: 98,
+      dstPort: PORT,
+      bufAlloc: 65_536,
+      srcCid: GUEST_CID,
+    })
+    await settle()
+    expect(copy.faults).toEqual([FAULT_ADDRESS])
+  })
+
+  it('does not wait for ever for a driver that keeps the buffer of the event', async () => {
+    const time = new ManualTime(0)
+    const { vsock, copy } = restored({ timers: time })
+    copy.keepsEvents = true
+    copy.transport.resume()
+    const connecting = vsock.connect(22, { timeout: 60_000 })
+    await settle()
+    expect(vsock.connections).toBe(1)
+    for (let look = 0; look < 2000 && copy.sockets === 0; look += 1) {
+      time.advance(5)
+      if (look % 100 === 0) await settle(2)
+    }
+    await connecting
+    expect(time.now()).toBeGreaterThan(1000)
   })
 
   it.each([null, {}, { version: 2 }])('is refused with %o', (device) => {

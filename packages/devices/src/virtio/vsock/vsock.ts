@@ -2,7 +2,7 @@
  * The socket device: virtio 1.2 section 5.10. Streams between the guest's AF_VSOCK sockets and Node streams, in both
  * directions. Not here: SOCK_SEQPACKET, which is not offered.
  */
-import type { DescriptorChain, Reader } from '@vmm/virtio-queue'
+import type { DescriptorChain, Reader, Virtqueue } from '@vmm/virtio-queue'
 import type { PendingCall } from '../../host.ts'
 import { StateChecker } from '../../state.ts'
 import { attachOnce } from '../attached.ts'
@@ -25,6 +25,7 @@ import { NO_ROOM, NOTHING, Outbox } from './outbox.ts'
 import { checkPort, Ports } from './ports.ts'
 import * as spec from './spec.ts'
 import { VsockStream, type VsockStreamOptions } from './stream.ts'
+import { TransportReset } from './transport-reset.ts'
 import { Turns } from './turns.ts'
 
 /** Entries of the queues for packets: twice Linux's usual number of buffers. */
@@ -74,7 +75,7 @@ export class Vsock implements VirtioDevice, Disposable {
   #isBlocked = false
   #isClosed = false
   #batchBytes = 0
-  #resetEventDue = false
+  readonly #transportReset: TransportReset
   #transport: VirtioTransport | undefined
   #rx: QueueRunner | undefined
   #tx: QueueRunner | undefined
@@ -85,6 +86,7 @@ export class Vsock implements VirtioDevice, Disposable {
     this.#settings = vsockSettings(options)
     new DataView(this.config.buffer).setUint32(0, this.#settings.guestCid, true)
     this.#outbox = new Outbox(this.#settings.guestCid)
+    this.#transportReset = new TransportReset(this.#settings.timers)
     this.#turns = new Turns({
       transmit: () => this.#transmit(),
       defer: (callback) => this.#transport?.defer(callback),
@@ -211,11 +213,11 @@ export class Vsock implements VirtioDevice, Disposable {
     const { VIRTIO_VSOCK_QUEUE_RX, VIRTIO_VSOCK_QUEUE_TX, VIRTIO_VSOCK_QUEUE_EVENT } = spec
     const runner = (
       index: number,
-      serve: (chain: DescriptorChain, isMapped: boolean) => number,
+      serve: (chain: DescriptorChain, isMapped: boolean, queue: Virtqueue) => number,
     ): QueueRunner => {
       const handler = {
-        serve: (chain: DescriptorChain, _queue: unknown, _runner: unknown, isMapped: boolean) =>
-          serve(chain, isMapped),
+        serve: (chain: DescriptorChain, queue: Virtqueue, _runner: unknown, isMapped: boolean) =>
+          serve(chain, isMapped, queue),
         endBatch: () => {
           this.#batchBytes = 0
         },
@@ -224,24 +226,26 @@ export class Vsock implements VirtioDevice, Disposable {
     }
     this.#rx = runner(VIRTIO_VSOCK_QUEUE_RX, (chain, isMapped) => this.#fill(chain, isMapped))
     this.#tx = runner(VIRTIO_VSOCK_QUEUE_TX, (chain, isMapped) => this.#take(chain, isMapped))
-    this.#event = runner(VIRTIO_VSOCK_QUEUE_EVENT, (chain, isMapped) => this.#sendEvent(chain, isMapped))
+    this.#event = runner(VIRTIO_VSOCK_QUEUE_EVENT, (chain, isMapped, queue) =>
+      this.#sendEvent(chain, isMapped, queue),
+    )
   }
 
   activate(): void {
     // Before any packet of a new connection.
-    if (this.#resetEventDue) this.#event?.run()
+    if (this.#transportReset.isDue) this.#event?.run()
   }
 
   notify(queue: number): void {
     if (this.#isClosed) return
     if (queue === spec.VIRTIO_VSOCK_QUEUE_TX) this.#tx?.run()
     else if (queue === spec.VIRTIO_VSOCK_QUEUE_RX) this.#transmit()
-    else if (this.#resetEventDue) this.#event?.run()
+    else if (this.#transportReset.isDue) this.#event?.run()
   }
 
   /** All connections are gone. Who listens goes on. */
   reset(): void {
-    this.#resetEventDue = false
+    this.#transportReset.cancel()
     this.#dropConnections()
   }
 
@@ -255,7 +259,7 @@ export class Vsock implements VirtioDevice, Disposable {
    */
   restore(state: unknown): void {
     new StateChecker('virtio-vsock', state as object).version(1)
-    this.#resetEventDue = true
+    this.#transportReset.begin()
   }
 
   #connectionHost(): ConnectionHost {
@@ -290,7 +294,7 @@ export class Vsock implements VirtioDevice, Disposable {
       // The pop has reported memory that is not there.
       return isMapped ? this.#faulty(faults.FAULT_HEADER) : 0
     }
-    if (header.srcCid !== this.#settings.guestCid || header.dstCid !== spec.VMADDR_CID_HOST) {
+    if (!this.#isGuest(header.srcCid) || header.dstCid !== spec.VMADDR_CID_HOST) {
       return this.#faulty(faults.FAULT_ADDRESS)
     }
     if (header.type !== spec.VIRTIO_VSOCK_TYPE_STREAM) {
@@ -299,6 +303,11 @@ export class Vsock implements VirtioDevice, Disposable {
     }
     this.#dispatch(header, reader, isMapped)
     return 0
+  }
+
+  /** A guest that has not heard of its reset uses the CID that it had when it was saved. */
+  #isGuest(cid: number): boolean {
+    return cid === this.#settings.guestCid || this.#transportReset.isUnderWay
   }
 
   #dispatch(header: PacketHeader, reader: Reader, isMapped: boolean): void {
@@ -353,14 +362,14 @@ export class Vsock implements VirtioDevice, Disposable {
   }
 
   /** A buffer for an event. */
-  #sendEvent(chain: DescriptorChain, isMapped: boolean): number {
-    if (!this.#resetEventDue) return BUSY
+  #sendEvent(chain: DescriptorChain, isMapped: boolean, queue: Virtqueue): number {
+    if (!this.#transportReset.isDue) return BUSY
     if (!isMapped) return 0
     if (!chain.writer().writeUint32(spec.VIRTIO_VSOCK_EVENT_TRANSPORT_RESET)) {
       this.#transport?.fault(faults.FAULT_BUFFER, spec.VIRTIO_VSOCK_QUEUE_EVENT)
       return 0
     }
-    this.#resetEventDue = false
+    this.#transportReset.sent(queue)
     return spec.VIRTIO_VSOCK_EVENT_SIZE
   }
 
@@ -372,9 +381,15 @@ export class Vsock implements VirtioDevice, Disposable {
 
   #transmit(): void {
     if (this.#isClosed) return
-    if (!this.#outbox.isEmpty) this.#rx?.run()
+    if (!this.#outbox.isEmpty && this.#isGuestListening()) this.#rx?.run()
     if (!this.#isBlocked || !this.#outbox.hasRoom) return
     this.#isBlocked = false
     this.#tx?.run()
+  }
+
+  /** Whether the guest takes packets for what they are. */
+  #isGuestListening(): boolean {
+    const events = this.#transport?.queue(spec.VIRTIO_VSOCK_QUEUE_EVENT)
+    return this.#transportReset.isOver(events, () => this.#transmit())
   }
 }
