@@ -37,9 +37,9 @@ function save({ device, client, share }: Mounted): FsState {
 function goOn(path: string, state: FsState, options: SharedDirectoryOptions = {}): Mounted {
   const share = own(new SharedDirectory(path, options))
   const device = new Fs({ tag: 'share', fileSystem: share })
-  device.restore(state)
   const memory = own(MappedMemory.anonymous([{ start: 0, size: MEMORY_BYTES }]))
   const client = new FuseClient(device, memory.memory)
+  device.restore(state)
   own({ close: () => client.transport.reset() })
   return { path, share, device, client }
 }

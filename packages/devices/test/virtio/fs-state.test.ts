@@ -76,8 +76,9 @@ const saved = ({ device }: FsGuest): FsState => JSON.parse(JSON.stringify(device
 function restored(state: unknown, fileSystem: FileSystem, options = {}): FsGuest {
   const memory = new MockMemory([{ start: 0, size: MEMORY_SIZE }])
   const device = new Fs({ tag: 'test', fileSystem, ...options })
+  const client = new FuseClient(device, memory)
   device.restore(state)
-  return { device, memory, client: new FuseClient(device, memory) }
+  return { device, memory, client }
 }
 
 const mount = (changes: Partial<FsMountState>): FsState => ({

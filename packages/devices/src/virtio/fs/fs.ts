@@ -1,20 +1,18 @@
 /**
- * The file system device: virtio 1.2 section 5.11, FUSE over queues. Requests come apart here, are counted, and go to a
+ * The file system device: virtio 1.2 section 5.11, FUSE over queues. Requests are counted here, answered, and go to a
  * `FileSystem`; what that is, is the host's business. Not here: DAX (shared memory), the notification queue, extended attributes
  * and ACLs, locks between guest and host.
  */
-import type { DescriptorChain, Reader, Virtqueue } from '@vmm/virtio-queue'
+import type { DescriptorChain, Virtqueue } from '@vmm/virtio-queue'
 import { DevicesError } from '../../error.ts'
 import { attachOnce } from '../attached.ts'
-import type { VirtioDevice, VirtioFault, VirtioTransport } from '../device.ts'
+import type { VirtioDevice, VirtioTransport } from '../device.ts'
 import { BUSY, IN_FLIGHT, LATER, QueueRunner } from '../queue-runner.ts'
 import { VIRTIO_ID_FS } from '../spec.ts'
 import type { FsOptions } from './config.ts'
 import { fsSettings } from './config.ts'
-import { ERRNO_MAX, errnoOf, FS_ERRNO } from './errno.ts'
-import type { FsOutcome } from './file-system.ts'
-import type { Operation } from './operation.ts'
-import { OPERATIONS } from './operations/index.ts'
+import { ERRNO_MAX, FS_ERRNO } from './errno.ts'
+import { Intake } from './intake.ts'
 import { replyMiss } from './replies.ts'
 import { FsRequest } from './request.ts'
 import { restoreMount, saveMount } from './saved-mount.ts'
@@ -27,18 +25,6 @@ import { checkFsState } from './state.ts'
 const BATCH = 64
 /** and the most bytes to move in it, but for the request that passes it: some milliseconds. */
 const BATCH_BYTES = 2 ** 23
-
-const MALFORMED: VirtioFault = Object.freeze({
-  code: 'ERR_FS_REQUEST',
-  needsReset: false,
-  message:
-    'a request to the file system is not in guest memory, has no whole header, or another length than that says',
-})
-const NO_ROOM: VirtioFault = Object.freeze({
-  code: 'ERR_FS_REPLY',
-  needsReset: false,
-  message: 'a request to the file system has no room for its answer',
-})
 
 /**
  * virtio-fs.
@@ -76,6 +62,7 @@ export class Fs implements VirtioDevice {
   #restoring: Promise<void> | undefined
   #lost = 0
   #transport: VirtioTransport | undefined
+  #intake: Intake | undefined
   #runners: QueueRunner[] = []
 
   /** @throws DevicesError ERR_DEVICE_OPTION */
@@ -111,6 +98,7 @@ export class Fs implements VirtioDevice {
 
   attach(transport: VirtioTransport): void {
     this.#transport = attachOnce(this.#transport, transport, 'virtio-fs')
+    this.#intake = new Intake(this.#session, transport)
     const handler = {
       serve: (chain: DescriptorChain, queue: Virtqueue, runner: QueueRunner, isMapped: boolean) =>
         this.#serve(chain, queue, runner, isMapped),
@@ -171,14 +159,15 @@ export class Fs implements VirtioDevice {
     const mount = checkFsState(state, { nodes: session.nodes.capacity, handles: session.handles.capacity })
     if (mount === undefined) return
     session.begin()
-    this.#restoring = restoreMount(session, mount).then((lost) => {
+    const turn = () => new Promise<void>((resolve) => (this.#transport as VirtioTransport).defer(resolve))
+    this.#restoring = restoreMount(session, mount, turn).then((lost) => {
       this.#lost = lost
       this.#restoring = undefined
     })
   }
 
   #serve(chain: DescriptorChain, queue: Virtqueue, runner: QueueRunner, isMapped: boolean): number {
-    const transport = this.#transport as VirtioTransport
+    const intake = this.#intake as Intake
     if (this.#batchBytes >= BATCH_BYTES) return LATER
     if (this.#pending >= this.#pendingMax) {
       this.#blocked = true
@@ -191,8 +180,8 @@ export class Fs implements VirtioDevice {
     request.runner = runner
     const outcome =
       this.#restoring === undefined
-        ? this.#begin(request, isMapped, transport)
-        : this.#restoring.then(() => (request.isAnswerable ? this.#begin(request, isMapped, transport) : 0))
+        ? intake.begin(request, isMapped)
+        : this.#restoring.then(() => (request.isAnswerable ? intake.begin(request, isMapped) : 0))
     if (typeof outcome === 'number') {
       const length = this.#answer(request, outcome)
       this.#idle.push(request)
@@ -201,89 +190,9 @@ export class Fs implements VirtioDevice {
     this.#pending += 1
     outcome.then(
       (late) => this.#complete(request, late),
-      (error: unknown) => this.#complete(request, this.#errorOf(error)),
+      (error: unknown) => this.#complete(request, intake.errorOf(error)),
     )
     return IN_FLIGHT
-  }
-
-  /** Takes a request apart and begins it. */
-  #begin(request: FsRequest, isMapped: boolean, transport: VirtioTransport): FsOutcome {
-    const { chain, source, target, runner } = request
-    source.attach(chain)
-    target.attach(chain)
-    const length = source.readUint32()
-    const opcode = source.readUint32()
-    request.uniqueLow = source.readUint32()
-    request.uniqueHigh = source.readUint32()
-    request.nodeId = source.readUint64()
-    request.uid = source.readUint32()
-    request.gid = source.readUint32()
-    // Process, and extensions that are not negotiated.
-    source.skip(8)
-    request.generation = this.#session.generation
-    request.operation = undefined
-    if (!isMapped || source.failed || length !== chain.readableBytes || length > spec.FS_REQUEST_BYTES_MAX) {
-      // The pop has reported memory that is not there.
-      if (isMapped) transport.fault(MALFORMED, (runner as QueueRunner).index)
-      return -FS_ERRNO.EINVAL
-    }
-    if (isUnanswered(opcode)) {
-      this.#forget(opcode, request.nodeId, source)
-      return 0
-    }
-    const operation = OPERATIONS[opcode]
-    const refused = this.#check(request, opcode, operation, transport)
-    if (refused < 0 || operation === undefined) return refused
-    try {
-      return operation.begin(this.#session, request)
-    } catch (error) {
-      return this.#errorOf(error)
-    }
-  }
-
-  /** What is refused without a look at the arguments. @returns 0, or a negative errno */
-  #check(
-    request: FsRequest,
-    opcode: number,
-    operation: Operation | undefined,
-    transport: VirtioTransport,
-  ): number {
-    const session = this.#session
-    const { chain, header, target, nodeId } = request
-    header.attach(chain).splitAt(Math.min(spec.FUSE_OUT_HEADER_SIZE, chain.writableBytes), target)
-    if (chain.writableBytes < spec.FUSE_OUT_HEADER_SIZE + (operation?.replyBytes ?? 0)) {
-      transport.fault(NO_ROOM, (request.runner as QueueRunner).index)
-      return -FS_ERRNO.EINVAL
-    }
-    if (operation === undefined) return -FS_ERRNO.ENOSYS
-    if (!session.isMounted && opcode !== spec.FUSE_INIT) return -FS_ERRNO.EIO
-    // INIT and DESTROY have no node.
-    const node = nodeId === 0 ? session.fileSystem.root : session.nodes.get(nodeId)
-    if (node === undefined && operation.mayBeForgotten !== true) return -FS_ERRNO.ESTALE
-    request.node = node ?? session.fileSystem.root
-    request.operation = operation
-    if (operation.changes === true) {
-      if (session.fileSystem.readOnly) return -FS_ERRNO.EROFS
-      // What is made and cannot be told of would be a surprise.
-      if (operation.givesNode === true && session.nodes.isFull) return -FS_ERRNO.ENFILE
-    }
-    return operation.givesHandle === true && session.handles.isFull ? -FS_ERRNO.ENFILE : 0
-  }
-
-  #forget(opcode: number, nodeId: number, source: Reader): void {
-    if (opcode === spec.FUSE_FORGET) this.#forgetOne(nodeId, source.readUint64())
-    if (opcode !== spec.FUSE_BATCH_FORGET) return
-    const count = Math.min(
-      source.readUint32(),
-      Math.floor((source.available - 4) / spec.FUSE_FORGET_ONE_SIZE),
-    )
-    source.skip(4)
-    for (let i = 0; i < count; i += 1) this.#forgetOne(source.readUint64(), source.readUint64())
-  }
-
-  #forgetOne(nodeId: number, count: number): void {
-    const node = this.#session.nodes.forget(nodeId, count)
-    if (node !== undefined) this.#session.forget(node)
   }
 
   /** Writes the answer. @returns bytes written, from the first writable one on */
@@ -336,18 +245,6 @@ export class Fs implements VirtioDevice {
     this.#blocked = false
     for (const runner of this.#runners) runner.run()
   }
-
-  /** What a file system throws: an answer, or a failure that is reported. */
-  #errorOf(error: unknown): number {
-    const errno = errnoOf(error)
-    if (errno === undefined) this.#transport?.hostFailure(error)
-    return errno ?? -FS_ERRNO.EIO
-  }
-}
-
-/** What has no answer. Interrupts are not acted upon: what they are meant for is answered soon. */
-function isUnanswered(opcode: number): boolean {
-  return opcode === spec.FUSE_FORGET || opcode === spec.FUSE_BATCH_FORGET || opcode === spec.FUSE_INTERRUPT
 }
 
 /** Whether the guest may keep that a name is not there. */

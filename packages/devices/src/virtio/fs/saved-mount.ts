@@ -128,18 +128,27 @@ function openOf(fileSystem: FileSystem, isDirectory: boolean): FileSystem['open'
   return isDirectory ? fileSystem.opendir : fileSystem.open
 }
 
+/** Files to look for in one turn of the event loop: some milliseconds. */
+const BATCH = 512
+
 /**
  * Gives a session what a guest knew, as far as that is found. The session has begun, and takes no requests meanwhile.
+ * @param turn lets others have a turn of the event loop
  * @returns how many files and handles were not found
  */
-export async function restoreMount(session: Session, state: FsMountState): Promise<number> {
+export async function restoreMount(
+  session: Session,
+  state: FsMountState,
+  turn: () => Promise<void>,
+): Promise<number> {
   const finder = new Finder(session)
   const { nodes, handles } = session
   nodes.continueFrom(state.nextNode)
   handles.continueFrom(state.nextHandle)
   const found: (object | undefined)[] = []
   let lost = 0
-  for (const saved of state.nodes) {
+  for (const [i, saved] of state.nodes.entries()) {
+    if (i % BATCH === BATCH - 1) await turn()
     const { id, lookups, directory: index } = saved
     const directory = index === ROOT_INDEX ? session.fileSystem.root : found[index]
     const node = directory === undefined ? undefined : await finder.find(directory, saved)
