@@ -59,11 +59,13 @@ function mayRun(blocked: bigint, { signal, mask }: KickTarget): boolean {
  * A thread with another signal mask than KVM_RUN's is not in the guest: it has yet to look at `immediate_exit`, or it is
  * one of the kernel's own for a VM. Those show up as threads of this process with the system call that made them,
  * KVM_RUN; signals to them would pile up until the kernel takes no more.
+ * @returns how many signals were sent
  */
-export function signalRunners(targets: Iterable<KickTarget>): void {
+export function signalRunners(targets: Iterable<KickTarget>): number {
   const unseen = new Map<number, KickTarget>()
   for (const target of targets) unseen.set(target.fd, target)
   const onCpu: { readonly tid: number; readonly blocked: bigint }[] = []
+  let sent = 0
   for (const tid of threadIds()) {
     const state = threadSyscall(tid)
     const fd = KVM_RUN_SYSCALL.exec(state)?.[1]
@@ -75,14 +77,19 @@ export function signalRunners(targets: Iterable<KickTarget>): void {
     else if (mayRun(blocked, waiting)) {
       unseen.delete(waiting.fd)
       signalThread(tid, waiting.signal)
+      sent++
     }
   }
   for (const { tid, blocked } of onCpu) {
     const signals = [...unseen.values()]
       .filter((target) => mayRun(blocked, target))
       .map(({ signal }) => signal)
-    for (const signal of new Set(signals)) signalThread(tid, signal)
+    for (const signal of new Set(signals)) {
+      signalThread(tid, signal)
+      sent++
+    }
   }
+  return sent
 }
 
 const FIRST_RETRY_MS = 1

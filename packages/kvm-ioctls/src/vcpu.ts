@@ -20,6 +20,7 @@ import {
   signalRunners,
 } from './kick-signal.ts'
 import type { StructView } from './layout/struct.ts'
+import { type RunUnderWay, runBegins, runEnds } from './process-end.ts'
 import { kvm_signal_mask } from './structs/events.ts'
 import { kvm_run, type SyncRegs } from './structs/run.ts'
 import { giveThread, takeThread } from './thread-pool.ts'
@@ -63,7 +64,7 @@ export interface VcpuOptions {
  */
 export class Vcpu extends VcpuState {
   readonly #descriptor: VcpuDescriptor
-  readonly #kickTarget: { readonly fd: number; readonly signal: number; mask: bigint | undefined }
+  readonly #kickTarget: RunUnderWay & { mask: bigint | undefined }
   readonly #mapping: Mapping
   readonly #page: DataView<ArrayBuffer>
   readonly #pageBytes: Uint8Array<ArrayBuffer>
@@ -83,7 +84,12 @@ export class Vcpu extends VcpuState {
     super(descriptor.fd, owned, descriptor.xsaveSize)
     this.#descriptor = descriptor
     const signal = options.kickSignal ?? DEFAULT_KICK_SIGNAL
-    this.#kickTarget = { fd: descriptor.fd, signal, mask: kickSignalMask(signal) }
+    this.#kickTarget = {
+      fd: descriptor.fd,
+      signal,
+      mask: kickSignalMask(signal),
+      exitAtOnce: () => this.#exitAtOnce(),
+    }
     this.#mapping = new Mapping({ size: descriptor.mmapSize, fd: descriptor.fd, flags: MAP_SHARED })
     this.#page = new DataView(this.#mapping.view())
     this.#pageBytes = new Uint8Array(this.#page.buffer)
@@ -188,8 +194,7 @@ export class Vcpu extends VcpuState {
       this.#kick = new Promise((resolve) => {
         this.#kickDone = resolve
       })
-      // Before the signal: a thread that has not entered the guest yet finds this, one that has is hit by the signal.
-      Atomics.store(this.#pageBytes, IMMEDIATE_EXIT, 1)
+      this.#exitAtOnce()
       kicks.add(this.#kickTarget)
     }
     return this.#kick
@@ -358,6 +363,7 @@ export class Vcpu extends VcpuState {
     if (this.#stopped) throw new KvmError('ERR_KVM_VCPU_STOPPED', 'the vCPU has been stopped')
     const counted = takeThread(this)
     this.#running = true
+    runBegins(this.#kickTarget)
     this.#resolve = resolve
     this.#reject = reject
     if (counted === undefined) this.#submit()
@@ -399,6 +405,7 @@ export class Vcpu extends VcpuState {
   /** The run is over, and those who kicked are told: after those who wait for the run. */
   #settle(): void {
     this.#running = false
+    runEnds(this.#kickTarget)
     if (this.#kick === undefined) return
     kicks.delete(this.#kickTarget)
     this.#kick = undefined
@@ -421,6 +428,11 @@ export class Vcpu extends VcpuState {
   #memoryFault(result: number): MemoryFaultExit | undefined {
     if (result === -EFAULT) return this.#decoder.memoryFault('EFAULT')
     return result === -EHWPOISON ? this.#decoder.memoryFault('EHWPOISON') : undefined
+  }
+
+  /** Before the signal: a thread that has not entered the guest yet finds this, one that has is hit by the signal. */
+  #exitAtOnce(): void {
+    Atomics.store(this.#pageBytes, IMMEDIATE_EXIT, 1)
   }
 
   /** Takes the wish for an immediate exit back. By Atomics: what its maker wrote before is to be seen after. */
