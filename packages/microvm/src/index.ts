@@ -10,6 +10,7 @@ export { isInterpretingKvm } from './interpreting.ts'
 export { MicroVm } from './microvm.ts'
 export {
   DEFAULT_CMDLINE,
+  type Discovery,
   type KernelEntry,
   MEMORY_MIN,
   type MicroVmEvents,
@@ -20,6 +21,7 @@ export type { VmRam } from './ram.ts'
 
 // A VM that was saved
 
+export type { GenerationIdState } from './generation-id.ts'
 export type { KvmVmState } from './state/kvm-state.ts'
 export {
   type LegacyState,

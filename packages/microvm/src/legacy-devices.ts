@@ -16,6 +16,8 @@ import {
   EXIT_PORT_SIZE,
   ExitPort,
   I8042,
+  I8042_COMMAND_PORT,
+  I8042_DATA_PORT,
   type I8042Options,
   type Interrupt,
   KEYBOARD_IRQ,
@@ -24,10 +26,24 @@ import {
   Serial,
   type SerialOptions,
 } from '@vmm/devices'
-import { MMIO_GAP_END } from '@vmm/linux-loader'
+import { type AcpiDevice, MMIO_GAP_END } from '@vmm/linux-loader'
 import type { GuestMemory } from '@vmm/vm-memory'
 import type { MicroVmEnd } from './end.ts'
 import type { LegacyState } from './state/microvm-state.ts'
+
+/** Those that Linux has drivers for, for the guest's ACPI tables. */
+export const LEGACY_ACPI_DEVICES: readonly AcpiDevice[] = [
+  { hid: 'PNP0501', ports: [{ start: COM1_BASE, size: SERIAL_SIZE }], gsi: COM1_IRQ },
+  { hid: 'PNP0B00', ports: [{ start: CMOS_BASE, size: CMOS_PORTS }], gsi: RTC_IRQ },
+  {
+    hid: 'PNP0303',
+    ports: [
+      { start: I8042_DATA_PORT, size: 1 },
+      { start: I8042_COMMAND_PORT, size: 1 },
+    ],
+    gsi: KEYBOARD_IRQ,
+  },
+]
 
 /** What the devices are part of. */
 export interface LegacyHost {

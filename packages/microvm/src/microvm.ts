@@ -6,7 +6,7 @@ import { randomBytes } from 'node:crypto'
 import { type Bus, createMmioBus, createPioBus, type Interrupt, type Serial } from '@vmm/devices'
 import { EventManager } from '@vmm/event-manager'
 import { KVM_PIT_SPEAKER_DUMMY, Kvm, type Vm } from '@vmm/kvm-ioctls'
-import { Cmdline, configureBoot, ramRegions } from '@vmm/linux-loader'
+import { Cmdline, configureBoot, type DsdtOptions, ramRegions } from '@vmm/linux-loader'
 import { EventFd } from '@vmm/sys-util'
 import type { GuestMemory } from '@vmm/vm-memory'
 import { MappedMemory } from '@vmm/vm-memory/mmap'
@@ -14,8 +14,9 @@ import { Cleanup } from './cleanup.ts'
 import type { AttachDevice, DeviceHost } from './device.ts'
 import type { MicroVmEnd } from './end.ts'
 import { MicroVmError } from './error.ts'
+import { GenerationId } from './generation-id.ts'
 import { loadImages } from './images.ts'
-import { attachLegacyDevices, type LegacyDevices } from './legacy-devices.ts'
+import { attachLegacyDevices, LEGACY_ACPI_DEVICES, type LegacyDevices } from './legacy-devices.ts'
 import {
   checkAgainstHost,
   type MicroVmEvents,
@@ -75,6 +76,7 @@ export class MicroVm {
   readonly #events: MicroVmEvents
   readonly #legacy: LegacyDevices
   readonly #virtio: VirtioBus
+  #generationId: GenerationId | undefined
   readonly #end: Promise<MicroVmEnd>
   #resolveEnd: (end: MicroVmEnd) => void = () => {}
   #vcpus: readonly GuestVcpu[] = []
@@ -107,7 +109,8 @@ export class MicroVm {
   }
 
   /**
-   * Makes a VM as it was saved by {@link state}, with guest memory as it was then. It goes on where it was when it is run.
+   * Makes a VM as it was saved by {@link state}, with guest memory as it was then. It goes on where it was when it is run,
+   * with a VM generation ID of its own.
    * @param memory closed with the VM, and when this fails: mapped from a snapshot, or on demand
    * @param options the devices are those of the saved VM, in the same order; their host sides may be others
    * @throws MicroVmError ERR_MICROVM_STATE, DevicesError ERR_DEVICE_STATE for a state that does not fit, KvmError and
@@ -122,6 +125,7 @@ export class MicroVm {
       const vm = new MicroVm({ kvm, ram: memory, cleanup, options, saved: state })
       await vm.#attach(options.devices ?? [])
       vm.#restoreVcpus(state)
+      vm.#restoreGenerationId(state)
       return vm
     } catch (error) {
       cleanup.close()
@@ -176,6 +180,15 @@ export class MicroVm {
     return { trigger: () => eventFd.write() }
   }
 
+  /** Makes the VM generation ID, and describes all devices. After they are there. */
+  #describe(): DsdtOptions {
+    this.#generationId = GenerationId.create(this)
+    return {
+      devices: [...LEGACY_ACPI_DEVICES, ...this.#virtio.acpiDevices],
+      generationId: this.#generationId.location,
+    }
+  }
+
   async #attach(devices: readonly AttachDevice[]): Promise<void> {
     const { ram } = this
     const host: DeviceHost = {
@@ -194,17 +207,18 @@ export class MicroVm {
 
   async #boot(settings: MicroVmSettings): Promise<void> {
     const { memory } = this
-    const { cpus } = settings
+    const { cpus, discovery } = settings
     const { kernel, initrd } = await loadImages(memory, settings)
     const cmdline = Cmdline.from(settings.cmdline)
     await this.#attach(settings.devices)
-    this.#virtio.announce(cmdline)
+    if (discovery !== 'acpi') this.#virtio.announce(cmdline)
     const bootState = configureBoot(memory, {
       kernel,
       initrd,
       cmdline,
       cpus,
       interrupts: this.#virtio.interrupts,
+      acpi: discovery === 'cmdline' ? undefined : this.#describe(),
       rngSeed: randomBytes(64),
     })
     const cpuid = this.#kvm.supportedCpuid()
@@ -230,6 +244,16 @@ export class MicroVm {
       GuestVcpu.restore(this.#vm, { index, state: vcpu, tscTicks, memory }),
     )
     restoreClock(this.#vm, kvm, elapsed)
+  }
+
+  /** After the vCPUs are there: their APICs take the interrupt. */
+  #restoreGenerationId({ generationId }: MicroVmState): void {
+    if (generationId === null) return
+    const { memory } = this
+    this.#generationId = GenerationId.restore(generationId, {
+      memory,
+      interrupt: (gsi) => this.#interrupt(gsi),
+    })
   }
 
   /** Ends the VM from outside; what ended it before counts. Returns at once: {@link run} settles when it is over. */
@@ -328,6 +352,7 @@ export class MicroVm {
       vcpus: this.#vcpus.map((vcpu) => saveVcpu(vcpu.kvm, msrs)),
       kvm: saveKvmVm(this.#vm, this.#vcpus[0]?.kvm.getTscKhz() ?? 0),
       legacy: this.#legacy.state(),
+      generationId: this.#generationId?.state() ?? null,
       virtio: this.#virtio.state(),
     }
   }

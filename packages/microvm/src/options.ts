@@ -20,6 +20,13 @@ const MEMORY_DEFAULT = 128 * MIB
  */
 export type KernelEntry = 'auto' | 'linux64' | 'pvh' | 'bzimage'
 
+/**
+ * How a guest finds its CPUs and devices. `cmdline`: by an MP table and the kernel's command line. `acpi`: by ACPI tables; the VM
+ * generation ID, by which a clone knows that it is one, is in these alone. `both`: a kernel with ACPI takes its tables and nothing else, one
+ * without takes the rest; one that looks at the command line in either case says that a device is there already.
+ */
+export type Discovery = 'both' | 'acpi' | 'cmdline'
+
 /** Where a VM tells what happens in it. Every method is optional and runs in the vCPU's turn: take note and return. */
 export interface MicroVmEvents {
   /** A vCPU came out of KVM_RUN. */
@@ -53,6 +60,8 @@ export interface MicroVmOptions extends RestoreOptions {
   readonly initrd?: string | undefined
   /** The kernel's command line, to which devices are added; default `console=ttyS0 reboot=k panic=-1`. */
   readonly cmdline?: string | undefined
+  /** Default `both`. */
+  readonly discovery?: Discovery | undefined
   /** Guest memory in bytes, whole pages of 4 KiB, 4 MiB or more; default 128 MiB. */
   readonly memory?: number | undefined
   /**
@@ -82,6 +91,7 @@ export function withDefaults(options: MicroVmOptions): MicroVmSettings {
     entry: options.entry ?? 'auto',
     initrd: options.initrd,
     cmdline: options.cmdline ?? DEFAULT_CMDLINE,
+    discovery: options.discovery ?? 'both',
     memory: options.memory ?? MEMORY_DEFAULT,
     transparentHugePages: options.transparentHugePages ?? false,
     cpus: options.cpus ?? 1,

@@ -16,13 +16,15 @@ import {
 } from '@vmm/devices/virtio'
 import type { EventManager } from '@vmm/event-manager'
 import { KVM_CAP_READONLY_MEM, KVM_MEM_READONLY, type Vm } from '@vmm/kvm-ioctls'
-import type { Cmdline } from '@vmm/linux-loader'
+import type { AcpiDevice, Cmdline } from '@vmm/linux-loader'
 import { EventFd, Mapping } from '@vmm/sys-util'
 import type { GuestMemory } from '@vmm/vm-memory'
 import { MicroVmError } from './error.ts'
 
 /** Interrupts of a PC's ISA bus. */
 const ISA_IRQS = 16
+/** How ACPI calls a virtio-mmio device. */
+const VIRTIO_MMIO_HID = 'LNRO0005'
 
 /** What the bus is part of. */
 export interface VirtioHost {
@@ -127,6 +129,15 @@ export class VirtioBus {
   /** Tells the guest of the devices, on its command line. */
   announce(cmdline: Cmdline): void {
     for (const { size, address, gsi } of this.#places) cmdline.virtioMmioDevice(size, address, gsi)
+  }
+
+  /** The devices for the guest's ACPI tables. */
+  get acpiDevices(): readonly AcpiDevice[] {
+    return this.#places.map(({ address, size, gsi }) => ({
+      hid: VIRTIO_MMIO_HID,
+      memory: { start: address, size },
+      gsi,
+    }))
   }
 
   /** Reads of the registers become reads of memory; writes still come out of the guest. */

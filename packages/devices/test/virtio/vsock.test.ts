@@ -463,7 +463,7 @@ describe('a saved virtio-vsock', () => {
     const { vsock, copy } = restored()
     vsock.listen(PORT, (stream) => stream.pipe(stream))
     const operations: number[] = []
-    copy.onPacket = ({ op, dstCid }) => operations.push(op, dstCid) > 0
+    copy.onPacket = ({ op, dstCid }) => operations.push(op, Number(dstCid)) > 0
     copy.transport.resume()
     copy.send({ op: spec.VIRTIO_VSOCK_OP_REQUEST, srcPort: 99, dstPort: PORT, bufAlloc: 65_536 })
     await settle()

@@ -1,15 +1,19 @@
 /**
  * The state of a whole VM but its memory: plain data, to JSON and back. What comes back may come from anywhere.
  */
-import type { CmosRtcState, I8042State, SerialState } from '@vmm/devices'
+import type { CmosRtcState, I8042State, SerialState, VmGenerationIdState } from '@vmm/devices'
 import type { MmioTransportState } from '@vmm/devices/virtio'
 import { type Json, KvmError } from '@vmm/kvm-ioctls'
+import type { GenerationIdState } from '../generation-id.ts'
 import { damaged, list, object, wholeNumber } from './checks.ts'
 import { type KvmVmState, kvmVmStateFromJson, kvmVmStateToJson } from './kvm-state.ts'
 import { type VcpuState, vcpuStateFromJson, vcpuStateToJson } from './vcpu-state.ts'
 
 /** The version of this format that is written, and the only one that is read. */
 export const STATE_VERSION = 1
+
+/** The interrupts of a VM. */
+const IO_APIC_PINS = 24
 
 /** States of the legacy devices. */
 export interface LegacyState {
@@ -33,6 +37,8 @@ export interface MicroVmState {
   readonly vcpus: readonly VcpuState[]
   readonly kvm: KvmVmState
   readonly legacy: LegacyState
+  /** Null where the guest has no ACPI tables, and cannot find any. */
+  readonly generationId: GenerationIdState | null
   /** In the order in which they were attached. */
   readonly virtio: readonly MmioTransportState[]
 }
@@ -46,6 +52,7 @@ export function stateToJson(state: MicroVmState): Json {
     kvm: kvmVmStateToJson(state.kvm),
     // Plain data by contract, each with its own version.
     legacy: state.legacy as unknown as Json,
+    generationId: state.generationId as unknown as Json,
     virtio: state.virtio as unknown as Json,
   }
 }
@@ -76,6 +83,7 @@ export function stateFromJson(json: unknown): MicroVmState {
         i8042: object(legacy['i8042'], 'legacy.i8042') as unknown as I8042State,
         rtc: object(legacy['rtc'], 'legacy.rtc') as unknown as CmosRtcState,
       },
+      generationId: generationId(state['generationId']),
       virtio: list(state['virtio'], 'virtio').map(
         (device, i) => object(device, `virtio.${i}`) as unknown as MmioTransportState,
       ),
@@ -83,6 +91,15 @@ export function stateFromJson(json: unknown): MicroVmState {
   } catch (error) {
     if (!(error instanceof KvmError)) throw error
     throw damaged(error.message, error)
+  }
+}
+
+function generationId(json: unknown): GenerationIdState | null {
+  if (json === null) return null
+  const { gsi, device } = object(json, 'generationId')
+  return {
+    gsi: wholeNumber(gsi, 'generationId.gsi', IO_APIC_PINS - 1),
+    device: object(device, 'generationId.device') as unknown as VmGenerationIdState,
   }
 }
 
