@@ -11,10 +11,9 @@ import {
   writeFileSync,
 } from 'node:fs'
 import { join } from 'node:path'
-import { Worker } from 'node:worker_threads'
 import { fuseArguments } from '@vmm/devices/testing'
 import { describe, expect, test } from 'vitest'
-import { ERRNO, type Mounted, mount, ROOT, refusal, temporaryDirectory } from './support.ts'
+import { ERRNO, type Mounted, mount, ROOT, refusal, startSwapping, temporaryDirectory } from './support.ts'
 
 const LOOKUP = 1
 const SYMLINK = 6
@@ -161,22 +160,6 @@ describe('what the host does meanwhile', () => {
     expect(await refusal(crossing.open(root.id))).toBe(ERRNO.ELOOP)
   })
 
-  /** Swaps `victim` between a directory and a link out of the share, as fast as it can. */
-  const SWAPPER = `
-    const { renameSync } = require('node:fs')
-    const { workerData, parentPort } = require('node:worker_threads')
-    const stop = new Int32Array(workerData.stop)
-    const { path } = workerData
-    parentPort.postMessage('begun')
-    let swaps = 0
-    while (Atomics.load(stop, 0) === 0) {
-      for (const [from, to] of [['victim', 'kept'], ['link', 'victim'], ['victim', 'link'], ['kept', 'victim']]) {
-        try { renameSync(path + '/' + from, path + '/' + to) } catch {}
-      }
-      Atomics.store(stop, 1, ++swaps)
-    }
-  `
-
   test.each([1024, 16])(
     'a directory that is swapped for a link all the time (%i descriptors)',
     async (maxDescriptors) => {
@@ -185,9 +168,7 @@ describe('what the host does meanwhile', () => {
       writeFileSync(join(path, 'victim/secret'), 'harmless')
       symlinkSync(outside, join(path, 'link'))
       for (let i = 0; i < 40; i += 1) writeFileSync(join(path, `other-${i}`), '')
-      const stop = new Int32Array(new SharedArrayBuffer(8))
-      const worker = new Worker(SWAPPER, { eval: true, workerData: { stop: stop.buffer, path } })
-      await new Promise((resolve) => worker.once('message', resolve))
+      const swapper = await startSwapping(path)
       const found = { directory: 0, link: 0, none: 0, read: 0, refused: 0 }
       try {
         const known: number[] = []
@@ -225,11 +206,10 @@ describe('what the host does meanwhile', () => {
           }
         }
       } finally {
-        Atomics.store(stop, 0, 1)
-        await new Promise((resolve) => worker.once('exit', resolve))
+        await swapper.stop()
       }
       expect(found.read).toBeGreaterThan(0)
-      expect(Atomics.load(stop, 1)).toBeGreaterThan(0)
+      expect(swapper.swaps).toBeGreaterThan(0)
     },
   )
 })

@@ -15,6 +15,7 @@ import {
   own,
   ROOT,
   refusal,
+  startSwapping,
   temporaryDirectory,
 } from './support.ts'
 
@@ -22,6 +23,7 @@ const O_WRONLY = 1
 const O_RDWR = 2
 const OPENDIR = 27
 const READDIR = 28
+const READ = 15
 const UNLINK = 10
 const DESTROY = 38
 
@@ -204,6 +206,40 @@ describe('a mount that was saved', () => {
     expect([share.descriptors, share.nodes]).toEqual([0, 0])
     // The root's.
     expect(countFds()).toBe(before + 1)
+  })
+
+  test('does not leave the share while a directory is swapped for a link all the time', async () => {
+    const outside = temporaryDirectory()
+    const path = join(outside, 'share')
+    mkdirSync(join(path, 'victim'), { recursive: true })
+    writeFileSync(join(outside, 'file'), 'SECRET')
+    writeFileSync(join(path, 'victim/file'), 'harmless')
+    symlinkSync(outside, join(path, 'link'))
+    const mounted = await mount({ path })
+    const id = await idOf(mounted, 'victim/file')
+    const handle = await mounted.client.open(id)
+    const state = save(mounted)
+    const found = { same: 0, lost: 0 }
+    const swapper = await startSwapping(path)
+    try {
+      // Until both have been met.
+      for (let i = 0; i < 200 || (Math.min(found.same, found.lost) === 0 && i < 5000); i += 1) {
+        const { client, share } = goOn(path, state)
+        const { error, body } = await client.send(
+          READ,
+          id,
+          fuseArguments(BigInt(handle), 0n, 100, 0, 0n, 0, 0),
+        )
+        if (error === 0) expect(body.toString()).toBe('harmless')
+        else expect(error).toBe(-ERRNO.ESTALE)
+        found[error === 0 ? 'same' : 'lost'] += 1
+        client.transport.reset()
+        share.close()
+      }
+    } finally {
+      await swapper.stop()
+    }
+    expect(Math.min(found.same, found.lost)).toBeGreaterThan(0)
   })
 
   test('is found on a device of another number', async () => {

@@ -2,6 +2,7 @@
 import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { Worker } from 'node:worker_threads'
 import { FuseClient, FuseError } from '@vmm/devices/testing'
 import { Fs, type FsOptions } from '@vmm/devices/virtio'
 import { MappedMemory } from '@vmm/vm-memory/mmap'
@@ -72,4 +73,43 @@ export async function refusal(request: Promise<unknown>): Promise<number> {
     return -(error as FuseError).errno
   }
   throw new Error('it was not refused')
+}
+
+const SWAPPER = `
+  const { renameSync } = require('node:fs')
+  const { workerData, parentPort } = require('node:worker_threads')
+  const stop = new Int32Array(workerData.stop)
+  const { path } = workerData
+  parentPort.postMessage('begun')
+  let swaps = 0
+  while (Atomics.load(stop, 0) === 0) {
+    for (const [from, to] of [['victim', 'kept'], ['link', 'victim'], ['victim', 'link'], ['kept', 'victim']]) {
+      try { renameSync(path + '/' + from, path + '/' + to) } catch {}
+    }
+    Atomics.store(stop, 1, ++swaps)
+  }
+`
+
+/** A thread at work. */
+export interface Swapper {
+  /** How often it has done it. */
+  readonly swaps: number
+  stop(): Promise<void>
+}
+
+/** Swaps `victim`, a directory in `path`, with `link`, as fast as it can. */
+export async function startSwapping(path: string): Promise<Swapper> {
+  const shared = new Int32Array(new SharedArrayBuffer(8))
+  const worker = new Worker(SWAPPER, { eval: true, workerData: { stop: shared.buffer, path } })
+  const ended = new Promise<void>((resolve) => worker.once('exit', () => resolve()))
+  await new Promise((resolve) => worker.once('message', resolve))
+  return {
+    get swaps() {
+      return Atomics.load(shared, 1)
+    },
+    async stop() {
+      Atomics.store(shared, 0, 1)
+      await ended
+    },
+  }
 }
