@@ -38,7 +38,7 @@ const PACKAGES = [
   ...['bc', 'bison', 'flex', 'libc6-dev', 'libelf-dev', 'lz4', 'make', 'patch', 'xz-utils'],
 ]
 
-const PATCHES = ['pvm-syscall.patch', 'boot-time.patch']
+const PATCHES = ['pvm-syscall.patch', 'boot-time.patch', 'acpi-without-pci.patch']
 const INPUT_FILES = ['build.mjs', 'cpio.mjs', 'init.c', 'microvm.config', ...PATCHES]
 const PROGRAMS = join(SOURCES, 'programs')
 const RESULTS = ['vmlinux', 'bzImage', 'System.map', 'initramfs.cpio', 'busybox.cpio', 'programs.cpio']

@@ -9,6 +9,7 @@ export const EVERYWHERE = {
   'console=ttyS0': 'the first serial port is the console',
   quiet: 'messages stay in the log (dmesg): each byte on the console is an exit to the VMM',
   'panic=-1': 'a kernel that panics resets, which ends the VM, instead of waiting for ever',
+  'acpi=off': 'CPUs and devices are found by the MP table and this line, in a fraction of the time',
 }
 
 /** Words for a KVM that interprets the guest's kernel, on top of those; harmless, but no use, elsewhere. */
@@ -43,4 +44,14 @@ export function isInterpretingHost() {
 export function commandLine(...more) {
   const words = Object.keys(isInterpretingHost() ? { ...EVERYWHERE, ...INTERPRETED } : EVERYWHERE)
   return [...words, ...more].join(' ')
+}
+
+/**
+ * The same for a guest that finds everything by ACPI, its VM generation ID too: for VMs with `discovery: 'acpi'`.
+ *
+ * @param {...string} more further words
+ * @returns {string}
+ */
+export function acpiCommandLine(...more) {
+  return commandLine(...more).replace(/ acpi=off\b/, '')
 }
