@@ -6,26 +6,17 @@
  *
  * `node bench/virtio-blk.mjs [ROUNDS]` after `npm run build` prints the table.
  */
-import {
-  closeSync,
-  fsyncSync,
-  mkdirSync,
-  mkdtempSync,
-  openSync,
-  readFileSync,
-  rmSync,
-  writeSync,
-} from 'node:fs'
+import { closeSync, fsyncSync, openSync, readFileSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { buildBareGuest } from '../guest/bare/build.mjs'
 import { installTools } from '../scripts/tools.mjs'
+import { inFolder } from './support/folder.mjs'
 import { QEMU_TOOLS, runExampleVmm, runQemu, ticksPerSecond } from './support/guests.mjs'
 import { jobWords, Rates, rateRow } from './support/rates.mjs'
 import { printIfMain, row } from './support/report.mjs'
 
 const PROGRAM = fileURLToPath(new URL('../guest/bare/programs/blk-bench.c', import.meta.url))
-const CACHE = fileURLToPath(new URL('../.cache/', import.meta.url))
 const ROUNDS = 2
 const SECONDS_PER_JOB = 0.05
 /** How often a guest does each job, the first time uncounted: many short times give a steadier median than a long one. */
@@ -128,21 +119,14 @@ async function exitRow(guest) {
 export async function run({ rounds = ROUNDS } = {}) {
   installTools(QEMU_TOOLS)
   const kernel = await buildBareGuest(PROGRAM)
-  mkdirSync(CACHE, { recursive: true })
-  const folder = mkdtempSync(join(CACHE, 'bench-'))
-  const removeFolder = () => rmSync(folder, { recursive: true, force: true })
-  process.once('exit', removeFolder)
-  try {
+  return await inFolder(async (folder) => {
     const file = join(folder, 'disk.img')
     makeDisk(file)
     const rows = []
     for (const mode of MODES) rows.push(...(await measure(mode, { kernel, file, rounds })))
     rows.push(await exitRow({ kernel, file }))
     return rows
-  } finally {
-    removeFolder()
-    process.off('exit', removeFolder)
-  }
+  })
 }
 
 await printIfMain(import.meta, () => run({ rounds: Number(process.argv[2] ?? ROUNDS) }))

@@ -5,17 +5,17 @@
  *
  * `node bench/virtio-fs.mjs [ROUNDS]` after `npm run build` prints the table.
  */
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { buildBareGuest } from '../guest/bare/build.mjs'
 import { installTools } from '../scripts/tools.mjs'
+import { inFolder } from './support/folder.mjs'
 import { QEMU_TOOLS, runExampleVmm, runQemu, ticksPerSecond } from './support/guests.mjs'
 import { jobWords, Rates, rateRow } from './support/rates.mjs'
 import { printIfMain } from './support/report.mjs'
 
 const PROGRAM = fileURLToPath(new URL('../guest/bare/programs/share-bench.c', import.meta.url))
-const CACHE = fileURLToPath(new URL('../.cache/', import.meta.url))
 const ROUNDS = 2
 const SECONDS_PER_JOB = 0.05
 /** How often a guest does each job, the first time uncounted. */
@@ -56,11 +56,7 @@ const qemuArgs = (path) => [
 export async function run({ rounds = ROUNDS } = {}) {
   installTools(QEMU_TOOLS)
   const kernel = await buildBareGuest(PROGRAM)
-  mkdirSync(CACHE, { recursive: true })
-  const folder = mkdtempSync(join(CACHE, 'bench-'))
-  const removeFolder = () => rmSync(folder, { recursive: true, force: true })
-  process.once('exit', removeFolder)
-  try {
+  return await inFolder(async (folder) => {
     makeTree(folder)
     const tickRate = ticksPerSecond()
     const words = jobWords(JOBS, { ticks: tickRate * SECONDS_PER_JOB, repeats: REPEATS, warmUp: WARM_UP })
@@ -71,10 +67,7 @@ export async function run({ rounds = ROUNDS } = {}) {
       peer.add(await runQemu({ kernel, cmdline, args: qemuArgs(folder) }))
     }
     return JOBS.map(({ job, name }) => rateRow(`virtio-fs, ${name}`, job, own, { 'QEMU, 9p': peer }))
-  } finally {
-    removeFolder()
-    process.off('exit', removeFolder)
-  }
+  })
 }
 
 await printIfMain(import.meta, () => run({ rounds: Number(process.argv[2] ?? ROUNDS) }))

@@ -17,6 +17,17 @@
 /* The part of the time for which a job runs before it is measured: whatever adapts, host and device, gets to know it. */
 #define WARM_UP_PART 4
 
+/* A number below a limit: xorshift64, the same series in each run. */
+static inline uint64_t random_below(uint64_t limit)
+{
+	static uint64_t state = 0x9e3779b97f4a7c15;
+
+	state ^= state << 13;
+	state ^= state >> 7;
+	state ^= state << 17;
+	return (unsigned __int128)state * limit >> 64;
+}
+
 struct job {
 	const char *name;
 	uint64_t bytes, depth, requests;

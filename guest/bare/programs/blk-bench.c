@@ -32,16 +32,7 @@ static uint8_t *data;
 static int is_write, is_random;
 static struct slot slots[DEPTH_MAX];
 static struct slot *slot_of_head[QUEUE_SIZE];
-static uint64_t random_state = 0x9e3779b97f4a7c15;
 static uint64_t next_block;
-
-static uint64_t random_below(uint64_t limit)
-{
-	random_state ^= random_state << 13;
-	random_state ^= random_state >> 7;
-	random_state ^= random_state << 17;
-	return (unsigned __int128)random_state * limit >> 64;
-}
 
 /* --- Requests --- */
 
