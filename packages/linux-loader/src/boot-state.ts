@@ -216,7 +216,7 @@ export interface LongModeOptions {
  * const { regs, sregs, msrs } = longModeState(memory, { entry: kernel.entry })
  * vcpu.setSregs({ ...vcpu.getSregs(), ...sregs })
  * vcpu.setRegs(regs)
- * vcpu.setMsrs(msrs)
+ * vcpu.setMsrs(msrs.map(({ index, value }) => ({ index, data: value })))
  */
 export const longModeState = (memory: GuestMemory, options: LongModeOptions): BootState => {
   const { bootParams = ZERO_PAGE_START, stackPointer = BOOT_STACK_POINTER } = options

@@ -31,7 +31,7 @@ export interface VirtqueuePosition {
  *     if (result !== POP_OK && faultOf(result)?.needsReset) setNeedsReset()
  *     queue.addUsed(chain, result === POP_OK ? serve(chain) : 0)
  *   }
- *   if (queue.needsNotification()) interrupt()
+ *   if (queue.needsNotification()) interrupt.trigger()
  * } while (queue.enableNotification())
  * ```
  */

@@ -51,8 +51,8 @@ export interface VmGenerationIdState {
  * @example
  * ```ts
  * const id = new VmGenerationId(VM_GENERATION_ID_START, { memory }) // of a new VM
- * const id = VmGenerationId.fromState(state, { memory, interrupt }) // of one that was saved
- * id.regenerate() // before its vCPUs run
+ * const restored = VmGenerationId.fromState(state, { memory, interrupt }) // of one that was saved
+ * restored.regenerate() // before its vCPUs run
  * ```
  */
 export class VmGenerationId {

@@ -26,7 +26,7 @@ export interface PageProvider {
  * import { closeSync, openSync, readSync } from 'node:fs'
  *
  * export default ({ path }) => {
- *   const fd = openSync(path)
+ *   const fd = openSync(path, 'r')
  *   return {
  *     fill: (address, into) => readSync(fd, into, 0, into.length, address),
  *     close: () => closeSync(fd),

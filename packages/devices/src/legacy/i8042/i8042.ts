@@ -96,7 +96,7 @@ export interface I8042State {
  *
  * @example
  * ```ts
- * const i8042 = new I8042({ onReset: () => vm.stop() })
+ * const i8042 = new I8042({ keyboardInterrupt: irq1, onReset: () => vm.stop('the guest reset') })
  * pio.register(...i8042.ranges())
  * ```
  */

@@ -44,9 +44,9 @@ export interface ReceiverOptions {
  * ```ts
  * if (receiver.reserve(12 + 1514) > 0) {
  *   for (let n = receiver.takePiece(); n > 0; n = receiver.takePiece()) {
- *     iovec.push(receiver.pieceRegion.hostAddress + BigInt(receiver.pieceOffset), n)
+ *     iovec.push((receiver.pieceRegion.hostAddress ?? 0n) + BigInt(receiver.pieceOffset), n)
  *   }
- *   receiver.commit(iovec.readNext(fd)) // the kernel writes header and frame
+ *   receiver.commit(readFrame(fd, iovec)) // readv(2): the kernel writes header and frame
  * }
  * receiver.flush()
  * ```
