@@ -343,6 +343,58 @@ describeInNamespace('frames on a tap', () => {
     )
   })
 
+  it('go and come by many at a time, in order', async () => {
+    const { guest } = await guestOn('tap0')
+    // A guest that takes long frames gets them over several buffers, one at a time.
+    guest.setOffloads(0)
+    guest.offer(256)
+    const host = await listen()
+    const replies: Received[] = []
+    const [rounds, pairs] = [4, 40]
+    for (let round = 0; round < rounds; round += 1) {
+      for (let i = 0; i < pairs; i += 1) {
+        const { packet, header } = udp(Uint8Array.of(round, i))
+        guest.add(packet.frame, header)
+        guest.add(arpRequest())
+      }
+      guest.kick()
+      replies.push(...forOne(guest.received()))
+    }
+    const all = rounds * pairs
+    replies.push(...(await receivedBy(guest, all - replies.length)))
+    // From the host's address, which they tell.
+    const answer = [...HOST_IP.split('.').map(Number)]
+    expect(replies.map(({ frame }) => [...frame.subarray(28, 32)])).toEqual(Array(all).fill(answer))
+    await until(() => host.messages.length === all)
+    expect(host.messages.map(([round = 0, i = 0]) => pairs * round + i)).toEqual(
+      Array.from({ length: all }, (_, i) => i),
+    )
+    expect(guest.net.counters).toMatchObject({ txFrames: 2 * all, txDropped: 0, rxDropped: 0 })
+  })
+
+  it('that are longer than they may be, of many, come whole or not at all, and the others come', async () => {
+    const { guest } = await guestOn('tap0')
+    // A guest that takes long frames gets them over several buffers, one at a time.
+    guest.setOffloads(0)
+    const host = await listen()
+    guest.offer(64)
+    for (let i = 0; i < 32; i += 1) guest.add(arpRequest())
+    guest.kick()
+    expect(await receivedBy(guest, 32)).toHaveLength(32)
+    ip('link set tap0 mtu 9000')
+    const long = 5000
+    const sizes = Array.from({ length: 32 }, (_, i) => (i % 4 === 0 ? long : 100 + i))
+    await Promise.all(sizes.map((size) => host.send(numbered(size))))
+    const frames: number[] = []
+    await until(() => {
+      frames.push(...forOne(guest.received()).map(({ frame }) => frame.length - 42))
+      return frames.length + guest.net.counters.rxDropped === sizes.length
+    })
+    const isShort = (size: number): boolean => size !== long
+    expect(frames.filter(isShort)).toEqual(sizes.filter(isShort))
+    expect(guest.net.counters.rxDropped).toBeGreaterThan(0)
+  })
+
   it("that are the host's own answers come before the event loop turns", async () => {
     const { guest } = await guestOn('tap0')
     guest.offer()
@@ -389,6 +441,20 @@ describeInNamespace('frames on a tap', () => {
     guest.send(packet.frame, header)
     expect(guest.failures).toEqual([])
     expect(guest.net.counters.txFrames + guest.net.counters.txDropped).toBe(1)
+  })
+
+  it('that the kernel does not believe are dropped from among others, and counted', async () => {
+    const { guest } = await guestOn('tap0')
+    const host = await listen()
+    for (let i = 0; i < 20; i += 1) {
+      const { packet, header } = udp(Uint8Array.of(i))
+      const lie = { ...header, gsoType: GSO_TCPV4, gsoSize: 1 }
+      guest.add(packet.frame, i % 4 === 3 ? lie : header)
+    }
+    guest.kick()
+    await until(() => host.messages.length === 15)
+    expect(guest.failures).toEqual([])
+    expect(guest.net.counters).toMatchObject({ txFrames: 15, txBytes: 15 * 43, txDropped: 5 })
   })
 
   it('go by all queues that the guest asks for', async () => {

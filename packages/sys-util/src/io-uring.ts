@@ -44,6 +44,8 @@ export interface IoUringOptions {
   readonly entries?: number | undefined
   /** The most operations under way, from `entries` to 65536, rounded up to a power of two; default four times `entries`. */
   readonly inFlightMax?: number | undefined
+  /** Whether {@link IoUring.eventFd} tells of completions, which costs something for each; default true. */
+  readonly wakes?: boolean | undefined
 }
 
 /**
@@ -81,7 +83,7 @@ export class IoUring implements Disposable {
    * process may not use it; ENOMEM, EMFILE
    */
   constructor(options: IoUringOptions = {}) {
-    const { entries = ENTRIES, inFlightMax = 4 * entries } = options
+    const { entries = ENTRIES, inFlightMax = 4 * entries, wakes = true } = options
     try {
       if (!(Number.isInteger(entries) && entries >= 1 && entries <= ENTRIES_MAX)) {
         throw new RangeError(`entries of an IoUring: expected 1 to ${ENTRIES_MAX}, got ${entries}`)
@@ -97,7 +99,7 @@ export class IoUring implements Disposable {
     this.#sqMask = sqEntries - 1
     this.#cqMask = cqEntries - 1
     this.inFlightMax = cqEntries
-    this.#registerEventFd()
+    if (wakes) this.#registerEventFd()
   }
 
   /** Operations taken and not yet begun. */
@@ -121,15 +123,16 @@ export class IoUring implements Disposable {
    * @param length in bytes, below 2^31
    * @param offset in the file, in bytes
    * @param token for {@link Completion}: 0 to 2^31-1
+   * @param flags `RWF_NOWAIT` for -EAGAIN instead of waiting: such an operation has ended when {@link submit} returns; default 0
    * @returns false where there is no room: submit, or reap, and try again
    */
-  read(fd: number, address: number, length: number, offset: number, token: number): boolean {
-    return this.#take(IORING_OP_READ, fd, address, length, offset, 0, token)
+  read(fd: number, address: number, length: number, offset: number, token: number, flags = 0): boolean {
+    return this.#take(IORING_OP_READ, fd, address, length, offset, flags, token)
   }
 
   /** pwrite(2); as {@link read}. */
-  write(fd: number, address: number, length: number, offset: number, token: number): boolean {
-    return this.#take(IORING_OP_WRITE, fd, address, length, offset, 0, token)
+  write(fd: number, address: number, length: number, offset: number, token: number, flags = 0): boolean {
+    return this.#take(IORING_OP_WRITE, fd, address, length, offset, flags, token)
   }
 
   /**
@@ -137,13 +140,13 @@ export class IoUring implements Disposable {
    * @param vector the address of the entries, which the kernel reads in {@link submit}
    * @param count of entries, up to IOV_MAX
    */
-  readv(fd: number, vector: number, count: number, offset: number, token: number): boolean {
-    return this.#take(IORING_OP_READV, fd, vector, count, offset, 0, token)
+  readv(fd: number, vector: number, count: number, offset: number, token: number, flags = 0): boolean {
+    return this.#take(IORING_OP_READV, fd, vector, count, offset, flags, token)
   }
 
   /** pwritev(2); as {@link readv}. */
-  writev(fd: number, vector: number, count: number, offset: number, token: number): boolean {
-    return this.#take(IORING_OP_WRITEV, fd, vector, count, offset, 0, token)
+  writev(fd: number, vector: number, count: number, offset: number, token: number, flags = 0): boolean {
+    return this.#take(IORING_OP_WRITEV, fd, vector, count, offset, flags, token)
   }
 
   /** fdatasync(2): it covers the writes that had ended when it was begun. */

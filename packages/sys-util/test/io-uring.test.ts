@@ -10,6 +10,7 @@ import {
   IoVector,
   Mapping,
   OwnedFd,
+  RWF_NOWAIT,
   watch,
 } from '../src/index.ts'
 import { runInChild } from './child.ts'
@@ -18,6 +19,8 @@ import { countFds, own, temporaryDirectory } from './resources.ts'
 const PAGE = 4096
 const PAGES = 16
 const EBADF = 9
+const EAGAIN = 11
+const O_NONBLOCK = 0o4000
 const FALLOC_FL_KEEP_SIZE = 1
 const FALLOC_FL_PUNCH_HOLE = 2
 
@@ -179,6 +182,22 @@ describe.skipIf(reason !== undefined)('io_uring', () => {
     const { fd } = writer
     writeFileSync(`/proc/self/fd/${fd}`, 'hello')
     expect(await woken).toEqual([7, 5])
+  })
+
+  test('what must not wait has ended after submit, and nobody is woken who did not ask for it', () => {
+    const { start } = setUp()
+    const ring = own(new IoUring({ wakes: false }))
+    const [reader, writer] = createPipe(O_NONBLOCK).map(own) as [OwnedFd, OwnedFd]
+    writeFileSync(`/proc/self/fd/${writer.fd}`, 'hello')
+    for (const token of [1, 2]) ring.read(reader.fd, start, 5, -1, token, RWF_NOWAIT)
+    const ended: [token: number, result: number][] = []
+    ring.submit()
+    ring.reap((token, result) => ended.push([token, result]))
+    expect(ended).toEqual([
+      [1, 5],
+      [2, -EAGAIN],
+    ])
+    expect(ring.eventFd.read()).toBe(0)
   })
 
   test('closing drops, cancels and waits: nothing is written afterwards', () => {

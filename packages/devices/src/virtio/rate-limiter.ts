@@ -53,6 +53,11 @@ export class RateLane {
     return this.#limiter.take(this, bytes, operations)
   }
 
+  /** Whether anything would ever have to wait. */
+  get isLimited(): boolean {
+    return this.#limiter.isLimited
+  }
+
   /** There is nothing to pass any more: gives up the place in the row. Harmless when there is none. */
   cancel(): void {
     this.#limiter.leave(this)

@@ -498,6 +498,38 @@ describe('what the guest receives', () => {
     expect(guest.transport.state().queues[0]?.position?.nextAvail).toBe(4)
   })
 
+  it('may be written by the network itself, many at a time, one buffer each', () => {
+    const { guest, network } = setUp()
+    for (const lengths of [[100], [100], [101], [100], [50, 50], [100]]) guest.offer(lengths)
+    const [receiver] = network.sink.receivers
+    if (receiver === undefined) throw new Error('no receiver')
+    // One that a frame fills cannot be told from one that is too short; one in two pieces is for `reserve`.
+    expect([receiver.reserveMany(100, 8), receiver.reserveMany(101, 8)]).toEqual([0, 0])
+    expect([receiver.reserveMany(99, 3), receiver.reserveMany(99, 8)]).toEqual([3, 4])
+    for (let i = 0; i < 4; i += 1) {
+      const start = receiver.bufferOffset(i)
+      receiver.bufferRegion(i).bytes.fill(i + 1, start, start + receiver.bufferLength(i))
+    }
+    // The second is cut, the third has nothing.
+    receiver.commitMany(Int32Array.of(60, 100, -11, 40), 4)
+    expect(guest.device.counters).toMatchObject({ rxFrames: 2, rxBytes: 100 - 2 * HDR, rxDropped: 1 })
+    expect(receiver.reserve(99)).toBe(100 + 101 + 100)
+    receiver.flush()
+    // What came out of turn cannot go back into the ring.
+    expect(guest.received().map(({ length }) => length)).toEqual([60, 40, 0, 0])
+    expect(guest.transport.state().queues[0]?.position?.nextAvail).toBe(4)
+    expect(give(network, frameOf(80))).toBe(NET_DONE)
+  })
+
+  it('is not taken many at a time where there is a limit', () => {
+    const network = new RecordingNetwork()
+    const guest = new NetGuest({ network, rxRateLimit: { operations: { perSecond: 1 } } })
+    guest.begin()
+    guest.offer()
+    expect(network.sink.receivers[0]?.reserveMany(100, 1)).toBe(0)
+    expect(network.sink.receivers[0]?.reserve(100)).toBe(2048)
+  })
+
   it('waits for a ring that runs low to be filled, instead of losing a long frame', () => {
     const { guest, network } = setUp()
     for (let i = 0; i < 8; i += 1) guest.offer([100])

@@ -151,6 +151,11 @@ export class Net implements VirtioDevice {
     network.attach({
       receivers: this.#receivers,
       resume: (pair) => this.#runners[pair]?.run(),
+      dropped: (frames, bytes) => {
+        counters.txFrames -= frames
+        counters.txBytes -= bytes
+        counters.txDropped += frames
+      },
       linkChanged: (isUp) => this.#changeLink(this.#linkWanted, isUp),
       failure: (error) => transport.hostFailure(error),
     })

@@ -32,6 +32,8 @@ export interface NetworkSink {
   readonly receivers: readonly NetReceiver[]
   /** There is room again for frames that were {@link NET_BUSY}. */
   resume(pair: number): void
+  /** Frames that were {@link NET_DONE} have come to nothing after all, with so many bytes. */
+  dropped(frames: number, bytes: number): void
   /** The link has gone up or down: the guest is told. It is up at the beginning. */
   linkChanged(isUp: boolean): void
   /** Something failed, beside the frame that was dropped for it. */
@@ -56,15 +58,15 @@ export interface Network {
   configure?(offloads: number, queuePairs: number): void
 
   /**
-   * Takes a frame that the guest sends. Its memory is the guest's again when this returns. What this throws drops the
-   * frame, and is reported.
+   * Takes a frame that the guest sends. Its memory is the guest's again when this returns, or, of a network that has `commit`, when
+   * that does. What this throws drops the frame, and is reported.
    * @param frame to be read in here: used again for the next one
    * @param pair of queues that it came by
    * @returns with {@link NET_BUSY} the frame comes again after `NetworkSink.resume`
    */
   transmit(frame: NetFrame, pair: number): NetOutcome
 
-  /** No more frames of this pair come in this turn: for networks that collect them. */
+  /** No more frames of this pair come in this turn: for networks that collect them. It follows every {@link transmit}. */
   commit?(pair: number): void
 
   /** The guest has room for frames again, after `NetReceiver` had none. */

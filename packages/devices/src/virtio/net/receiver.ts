@@ -143,6 +143,73 @@ export class NetReceiver {
   }
 
   /**
+   * Takes buffers for several frames, one buffer each, which lies together in guest memory, and has room for more than a frame may
+   * have: for networks that are given many frames at once. Each is at {@link bufferOffset} in {@link bufferRegion}; then
+   * {@link commitMany}.
+   * @param bytes of header and frame, as many as may come
+   * @param most how many to take
+   * @returns how many there are; 0 where it has to be one at a time, by {@link reserve}
+   */
+  reserveMany(bytes: number, most: number): number {
+    const queue = this.#transport.queue(2 * this.pair)
+    this.#queue = queue
+    if (queue === undefined || !this.isUp || this.#options.lane.isLimited || !this.#pay()) return 0
+    let count = 0
+    while (count < most) {
+      if (count === this.#count && !this.#pop(queue, false)) break
+      if (!isWhole(this.#chains[count] as DescriptorChain, bytes)) break
+      count += 1
+    }
+    return count
+  }
+
+  /** Region of a buffer of {@link reserveMany}, by its number. */
+  bufferRegion(index: number): GuestRegion {
+    const chain = this.#chains[index] as DescriptorChain
+    return chain.regions[chain.readableCount] as GuestRegion
+  }
+
+  /** Offset of that buffer in its region, in bytes. */
+  bufferOffset(index: number): number {
+    const chain = this.#chains[index] as DescriptorChain
+    return chain.offsets[chain.readableCount] as number
+  }
+
+  /** How long it is, in bytes. */
+  bufferLength(index: number): number {
+    return (this.#chains[index] as DescriptorChain).writableBytes
+  }
+
+  /**
+   * Completes frames in the buffers of {@link reserveMany}.
+   * @param lengths for each buffer, what was written: header and frame; where there is nothing, 0 or less; where the buffer is
+   *   full, the frame was cut, and is dropped
+   * @param count of buffers
+   */
+  commitMany(lengths: Int32Array, count: number): void {
+    const chains = this.#chains
+    const queue = this.#queue
+    if (queue === undefined || count > this.#count) return
+    let kept = 0
+    for (let i = 0; i < this.#count; i += 1) {
+      const chain = chains[i] as DescriptorChain
+      const length = i < count ? (lengths[i] as number) : 0
+      if (length > 0 && length < chain.writableBytes) {
+        this.#finishHeader(chain, 1)
+        this.#capacity -= chain.writableBytes
+        queue.pushUsed(chain, length)
+        this.#pool.give(chain)
+        this.#counted(length)
+      } else {
+        if (length > 0) this.drop()
+        chains[kept] = chain
+        kept += 1
+      }
+    }
+    this.#count = kept
+  }
+
+  /**
    * Takes bytes that lie together in guest memory, of those that are reserved: at `pieceOffset` in `pieceRegion`.
    * @returns how many; 0 when there are no more
    */
@@ -175,10 +242,8 @@ export class NetReceiver {
     }
     this.#count -= used
     for (let i = 0; i < this.#count; i += 1) this.#chains[i] = this.#chains[i + used] as DescriptorChain
-    this.#delivered = true
     this.#owed = length - spec.VIRTIO_NET_HDR_SIZE
-    this.#options.counters.rxFrames += 1
-    this.#options.counters.rxBytes += length - spec.VIRTIO_NET_HDR_SIZE
+    this.#counted(length)
   }
 
   /** Counts a frame that the network had to drop. */
@@ -222,6 +287,13 @@ export class NetReceiver {
     this.#options.lane.cancel()
   }
 
+  #counted(length: number): void {
+    const { counters } = this.#options
+    this.#delivered = true
+    counters.rxFrames += 1
+    counters.rxBytes += length - spec.VIRTIO_NET_HDR_SIZE
+  }
+
   /** What was delivered counts before more is. */
   #pay(): boolean {
     if (this.#owed > 0 && !this.#options.lane.take(this.#owed)) return false
@@ -235,7 +307,8 @@ export class NetReceiver {
     return 0
   }
 
-  #pop(queue: Virtqueue): boolean {
+  /** @param isNeeded whether the driver is asked to say when there is one more */
+  #pop(queue: Virtqueue, isNeeded = true): boolean {
     for (let i = 0; i < USELESS_MAX && this.#transport.running; i += 1) {
       const chain = this.#pool.take()
       const result = queue.pop(chain)
@@ -251,7 +324,7 @@ export class NetReceiver {
         queue.addUsed(chain)
       }
       this.#pool.give(chain)
-      if (result === POP_EMPTY && !queue.enableNotification()) return false
+      if (result === POP_EMPTY && !(isNeeded && queue.enableNotification())) return false
     }
     return false
   }
@@ -283,4 +356,9 @@ export class NetReceiver {
     header.skip(spec.HDR_NUM_BUFFERS_OFFSET - 1)
     header.writeUint16(buffers)
   }
+}
+
+/** Whether a buffer lies together, and a frame of so many bytes does not fill it. */
+function isWhole(chain: DescriptorChain, bytes: number): boolean {
+  return chain.segmentCount === chain.readableCount + 1 && chain.writableBytes > bytes
 }
