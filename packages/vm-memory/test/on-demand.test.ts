@@ -2,7 +2,7 @@
  * Guest memory whose pages come from a module in a worker. This thread touches it by plain loads, which stop it until the page
  * is there: that it goes on at all is half of what is tested.
  */
-import { execFileSync } from 'node:child_process'
+import { execFileSync, spawnSync } from 'node:child_process'
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { createMemfd, pwriteFrom, threadIds, UserFaultFd } from '@vmm/sys-util'
@@ -407,6 +407,24 @@ describe.skipIf(reason !== '')(`memory on demand${reason}`, () => {
       encoding: 'utf8',
     })
     expect(output).toBe('1\n')
+  })
+
+  test('lets a process end while a thread of its pool waits for a page', () => {
+    const program = `
+      import { write } from 'node:fs'
+      const { PageServer } = await import('${bundled.url}')
+      const server = await PageServer.start(new URL(${JSON.stringify(module('return { fill: () => sleep(1e6) }').href)}))
+      const { memory } = server.map([{ start: 0, size: 65536 }])
+      write(1, memory.slice(0, 1), () => {})
+      setTimeout(() => process.exit(5), 50)`
+    const args = ['--input-type=module', '-e', program]
+    const { status } = spawnSync(process.execPath, args, {
+      // A pipe: what is written to /dev/null is not looked at.
+      stdio: 'pipe',
+      timeout: 60_000,
+      killSignal: 'SIGKILL',
+    })
+    expect(status).toBe(5)
   })
 
   test.skipIf(process.getuid?.() !== 0)('says what the host does not allow', () => {

@@ -113,8 +113,9 @@ export class PageServer implements AsyncDisposable {
     this.#exited = new Promise((resolve) => {
       this.#worker.on('exit', () => {
         this.#fail({ message: 'the thread of faults has ended' })
+        process.off('exit', this.#letGo)
         // One that was told to end has closed what it had.
-        if (this.#stopped === undefined) for (const { fd } of this.#served.values()) closeFd(fd)
+        if (this.#stopped === undefined) this.#letGo()
         this.#served.clear()
         resolve()
       })
@@ -122,6 +123,8 @@ export class PageServer implements AsyncDisposable {
     this.#started = new Promise((resolve) => {
       this.#start = resolve
     })
+    // A process that ends waits for the threads of libuv's pool: they must not wait for pages that nobody gives any more.
+    process.on('exit', this.#letGo)
   }
 
   /**
@@ -169,6 +172,11 @@ export class PageServer implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close()
+  }
+
+  /** Whoever waits for a page goes on. Once, and not while the thread of faults may close descriptors itself. */
+  readonly #letGo = (): void => {
+    for (const { fd } of this.#served.values()) closeFd(fd)
   }
 
   #tell(message: OwnerMessage): void {
