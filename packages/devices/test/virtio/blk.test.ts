@@ -780,11 +780,29 @@ describe('a saved virtio-blk', () => {
     null,
     { version: 2, writeback: true, size: SECTORS * SECTOR_SIZE },
     { version: 1, writeback: 1, size: SECTORS * SECTOR_SIZE },
-    { version: 1, writeback: true, size: 512 },
+    { version: 1, writeback: true, size: SECTORS * SECTOR_SIZE + 1 },
+    { version: 1, writeback: true, size: -1 },
   ])('is refused with %o', (device) => {
     const guest = setUp()
     const state = { ...guest.transport.state(), device }
     expect(codeThrownBy(() => restore(guest, state))).toBe('ERR_DEVICE_STATE')
+  })
+
+  it('tells its driver of a disk that is larger now, once', () => {
+    const guest = setUp()
+    const state = guest.transport.state()
+    const copy = restore(guest, state, numberedDisk(2 * SECTORS))
+    copy.drivers = guest.drivers
+    copy.transport.resume()
+    expect(copy.config(spec.CONFIG_CAPACITY_OFFSET)).toBe(2 * SECTORS)
+    expect(copy.handleInterrupt()).toBe(reg.VIRTIO_MMIO_INT_CONFIG)
+    copy.request(IN, SECTORS + 1, { data: [writable(DATA, 512)] })
+    expect(copy.mock.read(DATA, 1)).toEqual(Uint8Array.of(SECTORS + 1))
+    copy.handleInterrupt()
+    const same = restore(copy, copy.transport.state(), numberedDisk(2 * SECTORS))
+    same.transport.resume()
+    expect(same.transport.counters.configInterrupts).toBe(0)
+    expect(codeThrownBy(() => restore(copy, copy.transport.state()))).toBe('ERR_DEVICE_STATE')
   })
 
   it('is refused a write cache on a disk that is read-only', () => {

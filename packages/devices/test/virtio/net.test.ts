@@ -779,12 +779,34 @@ describe('the saved state of virtio-net', () => {
     return restored
   }
 
+  it('asks the guest to announce itself where it has come to', () => {
+    const { guest } = setUp()
+    const restored = again(guest, new RecordingNetwork())
+    expect(restored.config(spec.CONFIG_STATUS_OFFSET, 2)).toBe(
+      spec.VIRTIO_NET_S_LINK_UP | spec.VIRTIO_NET_S_ANNOUNCE,
+    )
+    expect(restored.handleInterrupt() & reg.VIRTIO_MMIO_INT_CONFIG).not.toBe(0)
+    restored.drivers = guest.drivers
+    expect(restored.command([3, 0])).toBe(spec.VIRTIO_NET_OK)
+    expect(restored.config(spec.CONFIG_STATUS_OFFSET, 2)).toBe(spec.VIRTIO_NET_S_LINK_UP)
+    restored.transport.pause()
+    restored.transport.resume()
+    expect(restored.config(spec.CONFIG_STATUS_OFFSET, 2)).toBe(spec.VIRTIO_NET_S_LINK_UP)
+  })
+
+  it('has the address that it was given only when its driver begins anew', () => {
+    const { guest } = setUp()
+    const restored = again(guest, new RecordingNetwork())
+    expect(restored.device.mac).toEqual(guest.device.mac)
+    restored.begin()
+    expect(formatMac(restored.device.mac)).toBe('02:00:00:00:00:99')
+  })
+
   it('brings back address, link, offloads, announcement and queues in use', () => {
     const { guest } = setUp({ queuePairs: 2 })
     guest.command([4, 0, 2, 0])
     guest.command([1, 1, 2, 0, 0, 0, 0, 0x77])
     guest.command([5, 0, 2, 0, 0, 0, 0, 0, 0, 0])
-    guest.device.announce()
     guest.device.setLink(false)
     guest.driver(1).send([{ address: TX, length: HDR + 100 }])
     const network = new RecordingNetwork({ queuePairs: 2 })
@@ -793,7 +815,7 @@ describe('the saved state of virtio-net', () => {
     expect(restored.config(spec.CONFIG_STATUS_OFFSET, 2)).toBe(spec.VIRTIO_NET_S_ANNOUNCE)
     expect(network.configured).toEqual([[NET_OFFLOAD_CSUM, 2]])
     expect(restored.device.linkUp).toBe(false)
-    expect(restored.device.state()).toEqual(guest.device.state())
+    expect(restored.device.state()).toEqual({ ...guest.device.state(), announce: true })
     restored.device.setLink(true)
     restored.drivers = guest.drivers
     restored.transmit(frameOf(60), { pair: 1 })

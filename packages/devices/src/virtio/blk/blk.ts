@@ -84,6 +84,8 @@ export class Blk implements VirtioDevice {
   /** Bytes that the disk was given in this turn, pending requests included: it may copy at once and only then wait. */
   #batchBytes = 0
   #waiting: (() => void)[] = []
+  /** Since the guest was saved. */
+  #hasGrown = false
   #transport: VirtioTransport | undefined
   #runners: QueueRunner[] = []
   /** Of each queue, in the row of those who wait for tokens. */
@@ -146,6 +148,12 @@ export class Blk implements VirtioDevice {
     this.config[spec.CONFIG_WRITEBACK_OFFSET] = this.#settings.writeback && !this.#disk.readOnly ? 1 : 0
   }
 
+  /** A guest that was saved with another size is told. */
+  activate(): void {
+    if (this.#hasGrown) this.#transport?.configChanged()
+    this.#hasGrown = false
+  }
+
   /** The driver may choose the write cache, and nothing else. */
   writeConfig(offset: number, size: number, value: number): void {
     const isNegotiated = ((this.#transport?.featuresLow ?? 0) & CONFIG_WCE_BIT) !== 0
@@ -190,9 +198,13 @@ export class Blk implements VirtioDevice {
     }
   }
 
-  /** @throws DevicesError ERR_DEVICE_STATE */
+  /**
+   * The disk may be another one: of the same size, or larger, which a guest that runs is told with `resume`.
+   * @throws DevicesError ERR_DEVICE_STATE
+   */
   restore(state: unknown): void {
-    const { writeback, rateLimit } = checkBlkState(state, this.#disk)
+    const { writeback, rateLimit, size } = checkBlkState(state, this.#disk)
+    this.#hasGrown = size !== this.#disk.size
     if (rateLimit !== null && this.#ownsLimiter) this.rateLimiter.restore(rateLimit)
     this.config[spec.CONFIG_WRITEBACK_OFFSET] = writeback ? 1 : 0
   }

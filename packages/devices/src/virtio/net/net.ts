@@ -76,6 +76,8 @@ export class Net implements VirtioDevice {
   #linkWanted: boolean
   #linkOfNetwork = true
   #announce = false
+  /** The guest was restored: others may not know yet where it is. */
+  #isRestored = false
   #transport: VirtioTransport | undefined
   #receivers: NetReceiver[] = []
   #transmitters: Transmitter[] = []
@@ -174,6 +176,8 @@ export class Net implements VirtioDevice {
       ? mtu + spec.ETHERNET_HEADER_SIZE + spec.VLAN_TAGS_SIZE
       : spec.FRAME_BYTES_MAX
     this.#configure()
+    if (this.#isRestored) this.announce()
+    this.#isRestored = false
   }
 
   notify(queue: number): void {
@@ -240,6 +244,7 @@ export class Net implements VirtioDevice {
     this.#pairs = saved.queuePairs
     this.#guestOffloads = saved.guestOffloads
     this.#announce = saved.announce
+    this.#isRestored = true
     this.#linkWanted = saved.linkUp
     this.config.set(saved.mac, spec.CONFIG_MAC_OFFSET)
     this.#writeStatus()
