@@ -30,7 +30,7 @@ const KIB: Readonly<Record<string, number>> = {
   '@vmm/snapshot': 25,
   '@vmm/sys-util': 100,
   '@vmm/virtio-queue': 100,
-  '@vmm/vm-memory': 60,
+  '@vmm/vm-memory': 85,
   '@vmm/vsock': 20,
   '@vmm/x86-completion': 110,
   'example-vmm': 900,
