@@ -5,7 +5,7 @@
 import { randomBytes } from 'node:crypto'
 import { type Bus, createMmioBus, createPioBus, type Interrupt, type Serial } from '@vmm/devices'
 import { EventManager } from '@vmm/event-manager'
-import { KVM_PIT_SPEAKER_DUMMY, Kvm, type Vm } from '@vmm/kvm-ioctls'
+import { Kvm, type Vm } from '@vmm/kvm-ioctls'
 import { Cmdline, configureBoot, type DsdtOptions, ramRegions } from '@vmm/linux-loader'
 import { EventFd } from '@vmm/sys-util'
 import type { GuestMemory } from '@vmm/vm-memory'
@@ -16,6 +16,7 @@ import type { MicroVmEnd } from './end.ts'
 import { MicroVmError } from './error.ts'
 import { GenerationId } from './generation-id.ts'
 import { loadImages } from './images.ts'
+import { equipVm } from './kvm-vm.ts'
 import { attachLegacyDevices, LEGACY_ACPI_DEVICES, type LegacyDevices } from './legacy-devices.ts'
 import {
   checkAgainstHost,
@@ -25,21 +26,14 @@ import {
   type RestoreOptions,
   withDefaults,
 } from './options.ts'
-import { PauseGate } from './pause.ts'
 import type { VmRam } from './ram.ts'
-import { elapsedSince, restoreClock, restoreKvmVm, saveKvmVm } from './state/kvm-state.ts'
+import { saveKvmVm } from './state/kvm-state.ts'
 import type { MicroVmState } from './state/microvm-state.ts'
+import { checkRanges, restoreVcpus } from './state/restore.ts'
 import { saveVcpu } from './state/vcpu-state.ts'
-import { threadsFor } from './threads.ts'
 import { GuestVcpu } from './vcpu.ts'
-import { runVcpu } from './vcpu-loop.ts'
+import { VcpuGroup } from './vcpu-group.ts'
 import { VirtioBus } from './virtio-bus.ts'
-
-/** Three pages that Intel's KVM needs for real mode, below the BIOS: where QEMU has them. */
-const TSS_ADDRESS = 0xfffb_d000
-const IDENTITY_MAP_ADDRESS = 0xfffb_c000
-/** Nanoseconds and kHz to ticks. */
-const NS_KHZ_PER_TICK = 1_000_000n
 
 /** What a VM is built upon. */
 interface Foundation {
@@ -77,14 +71,9 @@ export class MicroVm {
   readonly #legacy: LegacyDevices
   readonly #virtio: VirtioBus
   #generationId: GenerationId | undefined
-  readonly #end: Promise<MicroVmEnd>
-  #resolveEnd: (end: MicroVmEnd) => void = () => {}
-  #vcpus: readonly GuestVcpu[] = []
-  /** While the VM runs. */
-  #gate: PauseGate | undefined
+  readonly #cpus: VcpuGroup
   #paused: Promise<void> | undefined
   readonly #settle: (() => Promise<void>)[] = []
-  #ended = false
 
   /**
    * Makes a VM, its devices, and loads its kernel.
@@ -124,7 +113,8 @@ export class MicroVm {
       const kvm = cleanup.add(Kvm.open({ path: options.kvm ?? '/dev/kvm' }))
       const vm = new MicroVm({ kvm, ram: memory, cleanup, options, saved: state })
       await vm.#attach(options.devices ?? [])
-      vm.#restoreVcpus(state)
+      vm.#virtio.checkComplete(state.virtio.length)
+      vm.#cpus.vcpus = restoreVcpus(vm.#vm, state, memory.memory)
       vm.#restoreGenerationId(state)
       return vm
     } catch (error) {
@@ -142,19 +132,8 @@ export class MicroVm {
     this.#events = options.events ?? {}
     this.ram = ram
     this.memory = memory
-    this.#end = new Promise((resolve) => {
-      this.#resolveEnd = resolve
-    })
-    vm.setTssAddress(TSS_ADDRESS)
-    vm.setIdentityMapAddress(IDENTITY_MAP_ADDRESS)
-    vm.createIrqchip()
-    vm.createPit2(KVM_PIT_SPEAKER_DUMMY)
-    // Before the devices: those that had an interrupt pending make it again.
-    if (saved !== undefined) restoreKvmVm(vm, saved.kvm)
-    for (const [slot, region] of memory.regions.entries()) {
-      const { start, size, hostAddress = 0n } = region
-      vm.setUserMemoryRegion({ slot, guestAddress: start, size, hostAddress })
-    }
+    this.#cpus = new VcpuGroup({ pio: this.pio, mmio: this.mmio, events: this.#events })
+    equipVm(vm, memory, saved?.kvm)
     const own = <T extends { close(): void }>(owner: T): T => cleanup.add(owner)
     this.#legacy = attachLegacyDevices(
       {
@@ -163,7 +142,7 @@ export class MicroVm {
         output: options.output,
         own,
         interrupt: (irq) => this.#interrupt(irq),
-        stop: (end) => this.#stop(end),
+        stop: (end) => this.#cpus.stop(end),
         bootMarker: () => this.#events.bootMarker?.(),
       },
       saved?.legacy,
@@ -222,7 +201,7 @@ export class MicroVm {
       rngSeed: randomBytes(64),
     })
     const cpuid = this.#kvm.supportedCpuid()
-    this.#vcpus = Array.from({ length: cpus }, (_, index) =>
+    this.#cpus.vcpus = Array.from({ length: cpus }, (_, index) =>
       // The others wait for INIT and SIPI, as KVM makes them.
       GuestVcpu.boot(this.#vm, {
         index,
@@ -232,18 +211,6 @@ export class MicroVm {
         memory,
       }),
     )
-  }
-
-  #restoreVcpus(state: MicroVmState): void {
-    const { kvm, vcpus, virtio } = state
-    this.#virtio.checkComplete(virtio.length)
-    const elapsed = elapsedSince(kvm)
-    const tscTicks = (elapsed * BigInt(kvm.tscKhz)) / NS_KHZ_PER_TICK
-    const { memory } = this
-    this.#vcpus = vcpus.map((vcpu, index) =>
-      GuestVcpu.restore(this.#vm, { index, state: vcpu, tscTicks, memory }),
-    )
-    restoreClock(this.#vm, kvm, elapsed)
   }
 
   /** After the vCPUs are there: their APICs take the interrupt. */
@@ -258,7 +225,7 @@ export class MicroVm {
 
   /** Ends the VM from outside; what ended it before counts. Returns at once: {@link run} settles when it is over. */
   stop(reason: string): void {
-    this.#stop({ kind: 'stopped', reason })
+    this.#cpus.stop({ kind: 'stopped', reason })
   }
 
   /**
@@ -268,38 +235,10 @@ export class MicroVm {
    * @throws MicroVmError ERR_MICROVM_THREADS where there are too few threads for all vCPUs: none of them has run then
    */
   async run(): Promise<MicroVmEnd> {
-    const reserved = threadsFor(this.#vcpus)
-    // At once where that is possible: whoever has called this can pause the VM in the same turn.
-    const threads = reserved instanceof Promise ? await reserved : reserved
-    try {
-      return await this.#run()
-    } finally {
-      threads.close()
-    }
-  }
-
-  async #run(): Promise<MicroVmEnd> {
-    const gate = new PauseGate(this.#vcpus.length)
-    this.#gate = gate
-    const context = {
-      pio: this.pio,
-      mmio: this.mmio,
-      events: this.#events,
-      gate,
-      hasEnded: () => this.#ended,
-      stop: (end: MicroVmEnd) => this.#stop(end),
-    }
-    this.ram.failed?.then((cause) => this.#stop({ kind: 'failed', reason: cause.message, cause }))
-    this.#virtio.resume()
-    const loops = this.#vcpus.map((vcpu) =>
-      runVcpu(vcpu, context)
-        .catch((error: Error) => this.#stop({ kind: 'failed', reason: error.message, cause: error }))
-        .finally(() => gate.leave()),
-    )
-    const end = await this.#end
-    gate.open()
-    await this.#kick()
-    await Promise.all(loops)
+    const end = await this.#cpus.run(() => {
+      this.ram.failed?.then((cause) => this.#cpus.stop({ kind: 'failed', reason: cause.message, cause }))
+      this.#virtio.resume()
+    })
     await this.#virtio.pause()
     await Promise.all(this.#settle.map((settle) => settle()))
     this.serial.flush()
@@ -313,17 +252,15 @@ export class MicroVm {
    * @throws MicroVmError ERR_MICROVM_NOT_RUNNING before {@link run}, and where the VM ends or has ended
    */
   pause(): Promise<void> {
-    this.#paused ??= this.#pause()
+    this.#paused ??= this.#pause().catch((error: unknown) => {
+      this.#paused = undefined
+      throw error
+    })
     return this.#paused
   }
 
   async #pause(): Promise<void> {
-    const gate = this.#gate
-    if (gate === undefined || this.#ended) throw notRunning()
-    const arrived = gate.shut()
-    await this.#kick()
-    await arrived
-    if (this.#ended) throw notRunning()
+    await this.#cpus.hold()
     await this.#virtio.pause()
     this.serial.flush()
   }
@@ -332,9 +269,9 @@ export class MicroVm {
   resume(): void {
     if (this.#paused === undefined) return
     this.#paused = undefined
-    if (this.#ended) return
+    if (this.#cpus.hasEnded) return
     this.#virtio.resume()
-    this.#gate?.open()
+    this.#cpus.release()
   }
 
   /**
@@ -347,10 +284,11 @@ export class MicroVm {
     }
     await this.#paused
     const msrs = this.#kvm.msrIndexList()
+    const { vcpus } = this.#cpus
     return {
       memory: this.memory.regions.map(({ start, size }) => ({ start, size })),
-      vcpus: this.#vcpus.map((vcpu) => saveVcpu(vcpu.kvm, msrs)),
-      kvm: saveKvmVm(this.#vm, this.#vcpus[0]?.kvm.getTscKhz() ?? 0),
+      vcpus: vcpus.map((vcpu) => saveVcpu(vcpu.kvm, msrs)),
+      kvm: saveKvmVm(this.#vm, vcpus[0]?.kvm.getTscKhz() ?? 0),
       legacy: this.#legacy.state(),
       generationId: this.#generationId?.state() ?? null,
       virtio: this.#virtio.state(),
@@ -364,28 +302,5 @@ export class MicroVm {
 
   [Symbol.dispose](): void {
     this.close()
-  }
-
-  async #kick(): Promise<void> {
-    await Promise.all(this.#vcpus.map((vcpu) => vcpu.kvm.kick()))
-  }
-
-  #stop(end: MicroVmEnd): void {
-    this.#ended = true
-    this.#resolveEnd(end)
-  }
-}
-
-function notRunning(): MicroVmError {
-  return new MicroVmError('ERR_MICROVM_NOT_RUNNING', 'the VM does not run')
-}
-
-function checkRanges(memory: GuestMemory, state: MicroVmState): void {
-  const { regions } = memory
-  const fits =
-    regions.length === state.memory.length &&
-    regions.every(({ start, size }, i) => state.memory[i]?.start === start && state.memory[i]?.size === size)
-  if (!fits) {
-    throw new MicroVmError('ERR_MICROVM_STATE', 'guest memory is not where the saved VM had it')
   }
 }

@@ -1,0 +1,33 @@
+/**
+ * A saved VM into a new one: whether its memory fits, and its vCPUs, with time gone on as it has for everybody.
+ */
+import type { Vm } from '@vmm/kvm-ioctls'
+import type { GuestMemory } from '@vmm/vm-memory'
+import { MicroVmError } from '../error.ts'
+import { GuestVcpu } from '../vcpu.ts'
+import { elapsedSince, restoreClock } from './kvm-state.ts'
+import type { MicroVmState } from './microvm-state.ts'
+
+/** Nanoseconds and kHz to ticks. */
+const NS_KHZ_PER_TICK = 1_000_000n
+
+/** @throws MicroVmError ERR_MICROVM_STATE where memory is not where the saved VM had it */
+export function checkRanges({ regions }: GuestMemory, state: MicroVmState): void {
+  const fits =
+    regions.length === state.memory.length &&
+    regions.every(({ start, size }, i) => state.memory[i]?.start === start && state.memory[i]?.size === size)
+  if (fits) return
+  throw new MicroVmError('ERR_MICROVM_STATE', 'guest memory is not where the saved VM had it')
+}
+
+/**
+ * Makes the vCPUs, and sets the clocks.
+ * @throws MicroVmError ERR_MICROVM_STATE, KvmError and SystemError for what this host's KVM does not take
+ */
+export function restoreVcpus(vm: Vm, { kvm, vcpus }: MicroVmState, memory: GuestMemory): GuestVcpu[] {
+  const elapsed = elapsedSince(kvm)
+  const tscTicks = (elapsed * BigInt(kvm.tscKhz)) / NS_KHZ_PER_TICK
+  const restored = vcpus.map((state, index) => GuestVcpu.restore(vm, { index, state, tscTicks, memory }))
+  restoreClock(vm, kvm, elapsed)
+  return restored
+}

@@ -1,0 +1,101 @@
+/**
+ * Pausing a VM and going on, at any time and as often as anybody likes.
+ */
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { BOOT_MARKER, BOOT_TIMER_PORT } from '@vmm/devices'
+import { MicroVm } from '@vmm/microvm'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { EM_X86_64, elf64, PT_LOAD } from '../support/elf.ts'
+import { print } from '../support/guest-code.ts'
+import { describeWithKvm } from '../support/kvm.ts'
+
+const MEMORY = 2 ** 25
+const LOAD_ADDRESS = 0x100_0000
+const LETTER = print('x')
+/** Prints for ever. */
+const CHATTER = [...LETTER, 0xeb, 0x100 - LETTER.length - 2]
+const NOT_RUNNING = { code: 'ERR_MICROVM_NOT_RUNNING' }
+
+let folder: string
+
+/** A guest that marks its boot, and then prints for ever. */
+async function makeVm(bootMarker?: () => void) {
+  const kernel = join(folder, 'guest')
+  const data = Uint8Array.from([...print(String.fromCharCode(BOOT_MARKER), BOOT_TIMER_PORT), ...CHATTER])
+  writeFileSync(
+    kernel,
+    elf64({ machine: EM_X86_64, segments: [{ type: PT_LOAD, address: LOAD_ADDRESS, data }] }),
+  )
+  let printed = 0
+  const output = {
+    writable: true,
+    writableLength: 0,
+    write: (bytes: Uint8Array) => {
+      printed += bytes.length
+      return true
+    },
+  }
+  const vm = await MicroVm.create({ kernel, memory: MEMORY, output, events: bootMarker && { bootMarker } })
+  return { vm, printed: () => printed }
+}
+
+describeWithKvm('a VM', () => {
+  beforeAll(() => {
+    folder = mkdtempSync(join(tmpdir(), 'vmm-pause-'))
+  })
+  afterAll(() => rmSync(folder, { recursive: true }))
+
+  test('stands still while it is paused, however often that is asked, and goes on', async () => {
+    const { vm, printed } = await makeVm()
+    const ended = vm.run()
+    for (let round = 0; round < 3; round++) {
+      const start = printed()
+      while (printed() < start + 10) await sleep(1)
+      await Promise.all([vm.pause(), vm.pause()])
+      await vm.pause()
+      const before = printed()
+      await sleep(20)
+      expect(printed()).toBe(before)
+      const state = await vm.state()
+      expect((await vm.state()).vcpus[0]?.regs.rip).toBe(state.vcpus[0]?.regs.rip)
+      vm.resume()
+      vm.resume()
+    }
+    vm.stop('enough')
+    expect(await ended).toEqual({ kind: 'stopped', reason: 'enough' })
+    vm.close()
+  })
+
+  test('that does not run is not paused, and can be when it runs', async () => {
+    const { vm, printed } = await makeVm()
+    await expect(vm.pause()).rejects.toMatchObject(NOT_RUNNING)
+    await expect(vm.state()).rejects.toMatchObject({ code: 'ERR_MICROVM_NOT_PAUSED' })
+    const ended = vm.run()
+    while (printed() === 0) await sleep(1)
+    await vm.pause()
+    vm.stop('while it is paused')
+    expect((await ended).kind).toBe('stopped')
+    vm.resume()
+    await expect(vm.pause()).rejects.toMatchObject(NOT_RUNNING)
+    vm.close()
+  })
+
+  test('that is paused by its own exit gets no further than that', async () => {
+    let paused: Promise<void> | undefined
+    const { vm, printed } = await makeVm(() => {
+      paused = vm.pause()
+    })
+    const ended = vm.run()
+    while (paused === undefined) await sleep(1)
+    await paused
+    expect(printed()).toBe(0)
+    vm.resume()
+    while (printed() === 0) await sleep(1)
+    vm.stop('enough')
+    await ended
+    vm.close()
+  })
+})
