@@ -13,10 +13,6 @@ NAME          only the benches whose file has that in its name
 --json FILE   where the rows are written (.cache/bench.json)
 --readme      writes the rows that README.md shows into its table; without NAME`
 
-/** Between these is what --readme writes. */
-const README_BEGIN = '<!-- bench: begin -->'
-const README_END = '<!-- bench: end -->'
-
 function options() {
   try {
     return parseArgs({
@@ -53,18 +49,6 @@ async function measure(only) {
   return { rows, failed }
 }
 
-function writeReadme(text) {
-  const path = join(root, 'README.md')
-  const readme = readFileSync(path, 'utf8')
-  const begin = readme.indexOf(README_BEGIN)
-  const end = readme.indexOf(README_END)
-  if (begin < 0 || end < begin) {
-    throw new SetupError(`README.md has no ${README_BEGIN} with a ${README_END} after it`)
-  }
-  const [before, after] = [readme.slice(0, begin + README_BEGIN.length), readme.slice(end)]
-  writeFileSync(path, `${before}\n\n${text}\n\n${after}`)
-}
-
 main(async () => {
   const {
     values,
@@ -76,7 +60,7 @@ main(async () => {
   }
   if (values.readme && only !== '') throw new SetupError('--readme wants all benches: leave out the NAME')
   await setUp()
-  const { README_ROWS } = await import('../bench/support/readme-rows.mjs')
+  const { README_ROWS, replaceTable } = await import('../bench/support/readme.mjs')
   const { machine, markdownTable, table } = await import('../bench/support/report.mjs')
   const { rows, failed } = await measure(only)
   const on = machine()
@@ -86,7 +70,10 @@ main(async () => {
   if (values.readme) {
     const shown = README_ROWS.flatMap((name) => rows.filter((row) => row.name === name))
     if (shown.length === 0) throw new SetupError('none of the rows of README.md has been measured')
-    writeReadme(`${markdownTable(shown)}\n\nMeasured ${described}.`)
+    const path = join(root, 'README.md')
+    const text = replaceTable(readFileSync(path, 'utf8'), `${markdownTable(shown)}\n\nMeasured ${described}.`)
+    if (text === undefined) throw new SetupError('README.md has lost the marks of its table')
+    writeFileSync(path, text)
   }
   return failed.length === 0 ? 0 : 1
 })
