@@ -4,10 +4,23 @@
 import { mkdtempSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
+import { UserFaultFd } from '@vmm/sys-util'
 import { build } from 'tsup'
 import type * as OnDemand from '../src/on-demand.ts'
 
 const PACKAGE = join(import.meta.dirname, '..')
+
+function skipReason(): string {
+  try {
+    new UserFaultFd().close()
+    return ''
+  } catch (error) {
+    return 'CI' in process.env ? '' : ` (skipped: ${(error as Error).message})`
+  }
+}
+
+/** Why tests of memory on demand are skipped, for their title; empty where they are not. With CI set they fail instead. */
+export const noUserFaultFd: string = skipReason()
 
 /** Builds it into a folder of its own, with sys-util inside and koffi outside. @returns it, and what removes the folder */
 export async function bundleOnDemand(): Promise<{

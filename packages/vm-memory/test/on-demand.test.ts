@@ -5,29 +5,19 @@
 import { execFileSync, spawnSync } from 'node:child_process'
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { createMemfd, pwriteFrom, threadIds, UserFaultFd } from '@vmm/sys-util'
+import { createMemfd, pwriteFrom, threadIds } from '@vmm/sys-util'
 import fc from 'fast-check'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { GuestMemory, GuestRegion, type MemoryError } from '../src/index.ts'
 import type { OnDemandMemory, PageServer, PageServerOptions } from '../src/on-demand.ts'
 import { guestMemoryContract } from './guest-memory.contract.ts'
-import { bundleOnDemand } from './on-demand-bundle.ts'
+import { bundleOnDemand, noUserFaultFd } from './on-demand-bundle.ts'
 
 const PAGE = 4096
 const WINDOW = 4 * PAGE
 const MIB = 2 ** 20
 /** For providers that never answer. */
 const IMPATIENT = { timeoutMs: 300 }
-
-function whyNot(): string {
-  try {
-    new UserFaultFd().close()
-    return ''
-  } catch (error) {
-    return 'CI' in process.env ? '' : ` (skipped: ${(error as Error).message})`
-  }
-}
-const reason = whyNot()
 
 let bundled: Awaited<ReturnType<typeof bundleOnDemand>>
 const opened: { close(): unknown }[] = []
@@ -97,7 +87,7 @@ function memoryError(code: string): unknown {
 }
 
 let zeros: PageServer
-if (reason === '') {
+if (noUserFaultFd === '') {
   beforeAll(async () => {
     zeros = await bundled.module.PageServer.start(module(`return { fill: () => 'zeros' }`))
   })
@@ -110,7 +100,7 @@ if (reason === '') {
   })
 }
 
-describe.skipIf(reason !== '')(`memory on demand${reason}`, () => {
+describe.skipIf(noUserFaultFd !== '')(`memory on demand${noUserFaultFd}`, () => {
   test('has the pages that were asked for, whoever touches them, and asks for no others', async () => {
     const { server, counts } = await startNumbered(256)
     const ram = own(
