@@ -9,7 +9,6 @@ import type { DescriptorChain, Virtqueue } from '@vmm/virtio-queue'
 import { ChainPool, faultOf, POP_BUFFER_ADDRESS, POP_EMPTY, POP_OK } from '@vmm/virtio-queue'
 import type { VirtioTransport } from './device.ts'
 import { PollWindow } from './poll-window.ts'
-import type { Pollable } from './poller.ts'
 import { LOOK_NOTHING, LOOK_OVER, LOOK_SERVED } from './poller.ts'
 
 /** What {@link ChainHandler.serve} returns for a chain that it keeps, to be returned later. */
@@ -42,7 +41,7 @@ export interface ChainHandler {
 const NOT_IDLE = -1
 
 /** The runner of one queue, for the device's life: across resets. */
-export class QueueRunner implements Pollable {
+export class QueueRunner {
   /** Of the queue. */
   readonly index: number
   readonly #transport: VirtioTransport

@@ -11,7 +11,7 @@ import {
 import { NetError } from '../error.ts'
 import type { MutablePortCounters, PortCounters } from './counters.ts'
 import { newPortCounters } from './counters.ts'
-import type { Inlet, Outlet } from './outlet.ts'
+import type { Inlet } from './outlet.ts'
 
 /** Options of {@link Switch.port}. */
 export interface PortOptions {
@@ -37,7 +37,7 @@ export interface PortSettings {
 }
 
 /** A network of a switch: give it to one `Net`. Made by `Switch.port`. */
-export class SwitchPort implements Network, Outlet, Disposable {
+export class SwitchPort implements Network, Disposable {
   readonly offloads: number = NET_OFFLOADS_ALL
   readonly queuePairs: number
   /** @internal */

@@ -11,7 +11,7 @@ import {
 import { NetError } from '../error.ts'
 import type { MutablePortCounters, PortCounters } from './counters.ts'
 import { newPortCounters } from './counters.ts'
-import type { Inlet, Outlet } from './outlet.ts'
+import type { Inlet } from './outlet.ts'
 
 /** The most calls to `receive` that may not have settled: then frames are dropped. */
 const PARALLEL = 64
@@ -38,7 +38,7 @@ export interface UserPortSettings {
 }
 
 /** JavaScript on a switch. Made by `Switch.connect`. */
-export class UserPort implements Outlet, Disposable {
+export class UserPort implements Disposable {
   /** @internal */
   readonly takes = 0
   /** @internal */
