@@ -1,26 +1,33 @@
 /**
- * The program that a package's README begins with.
+ * The program that a package's README begins with, and what it says that it prints.
  */
 
-/** A program as a README shows it. */
+/** A program of a README. */
 export interface ReadmeProgram {
-  readonly language: 'ts' | 'js'
   readonly text: string
-  /** What it prints: the block right after it, where that is one of plain text. */
-  readonly output: string | undefined
+  /** Lines that it prints, in this order, among others: those after `// prints`. */
+  readonly prints: readonly string[]
 }
 
-const FENCE = /^```(\w*)\n([\s\S]*?)^```$/gm
-const BEGINS_WITH_TEXT = /^\s*```(?:text)?\n([\s\S]*?)^```$/m
+const FIRST_BLOCK = /^```(\w*)\n(.*?)^```$/ms
+const PRINTS = /\/\/ prints (.*)$/gm
 
-/** The first block of code in a README. @throws Error where that is no JavaScript or TypeScript */
+/** The first block of code in a README. @throws Error where that is no JavaScript, or says nothing of what it prints */
 export function firstProgram(readme: string): ReadmeProgram {
-  const [first] = readme.matchAll(FENCE)
-  const [whole, language, text] = first ?? []
-  if (first === undefined || whole === undefined || text === undefined) throw new Error('no code')
-  if (language !== 'ts' && language !== 'js') throw new Error(`the first code is in ${language}`)
-  const rest = readme.slice(first.index + whole.length)
-  const next = BEGINS_WITH_TEXT.exec(rest)
-  const output = next !== null && rest.slice(0, next.index).trim() === '' ? next[1] : undefined
-  return { language, text, output }
+  const [, language, text = ''] = FIRST_BLOCK.exec(readme) ?? []
+  if (language !== 'js') throw new Error(`the first code is ${language ?? 'missing'}`)
+  const prints = [...text.matchAll(PRINTS)].map(([, line = '']) => line)
+  if (prints.length === 0) throw new Error('the program does not say what it prints')
+  return { text, prints }
+}
+
+/** What of the wanted lines is in an output, in order. */
+export function linesFound(wanted: readonly string[], output: string): string[] {
+  const lines = output.replaceAll('\r', '').split('\n')
+  let from = 0
+  return wanted.filter((line) => {
+    const at = lines.indexOf(line, from)
+    if (at >= 0) from = at + 1
+    return at >= 0
+  })
 }
