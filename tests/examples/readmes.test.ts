@@ -11,24 +11,12 @@ import { promisify } from 'node:util'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { guestFile } from '../support/example-vmm.ts'
 import { describeLinux } from '../support/kvm.ts'
+import { firstProgram, linesFound } from '../support/readme.ts'
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
 /** Those that run a guest. */
 const NEEDS_KVM: readonly string[] = ['kvm-ioctls', 'microvm']
 const packages = readdirSync(join(root, 'packages'))
-
-const firstProgram = (name: string): string =>
-  /^```js\n(.*?)^```$/ms.exec(readFileSync(join(root, 'packages', name, 'README.md'), 'utf8'))?.[1] ?? ''
-
-/** What of the wanted lines is printed, in order. */
-function found(wanted: readonly string[], lines: readonly string[]): string[] {
-  let from = 0
-  return wanted.filter((line) => {
-    const at = lines.indexOf(line, from)
-    if (at >= 0) from = at + 1
-    return at >= 0
-  })
-}
 
 let folder = ''
 beforeEach(() => {
@@ -40,13 +28,11 @@ afterEach(() => rmSync(folder, { recursive: true }))
 
 function testReadme(name: string): void {
   test(`${name}: the program of the README runs, and prints what it says`, async () => {
-    const program = firstProgram(name)
-    const wanted = [...program.matchAll(/\/\/ prints (.*)$/gm)].map(([, text = '']) => text)
-    expect(wanted).not.toEqual([])
-    writeFileSync(join(folder, 'program.mjs'), program)
+    const { text, prints } = firstProgram(readFileSync(join(root, 'packages', name, 'README.md'), 'utf8'))
+    writeFileSync(join(folder, 'program.mjs'), text)
     const { stdout, stderr } = await promisify(execFile)(process.execPath, ['program.mjs'], { cwd: folder })
     expect(stderr).toBe('')
-    expect(found(wanted, stdout.replaceAll('\r', '').split('\n'))).toEqual(wanted)
+    expect(linesFound(prints, stdout)).toEqual(prints)
   })
 }
 
