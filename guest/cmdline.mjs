@@ -27,6 +27,7 @@ export const INTERPRETED = {
  * Words that make guest time run slower than the host's by the ratio of tsc_early_khz to the real TSC
  * frequency, and timer ticks rarer with it. A harness's trick for an interpreting host: the guest's clocks
  * and timeouts are wrong. Not part of {@link commandLine}.
+ * @public
  */
 export const SLOW_TIME = ['no-kvmclock', 'tsc=reliable', 'tsc_early_khz=20800000']
 

@@ -2,35 +2,26 @@
  * `npm run api`: writes what every entry of every package exports to api/, from the declarations that were built. A test compares:
  * a change of what users see is a change of a file there, for reviewers to see.
  */
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { Extractor, ExtractorConfig } from '@microsoft/api-extractor'
+import { entries } from './entries.mjs'
 import { main, root, SetupError, setUp } from './setup.mjs'
 
 /** Where the reports are. */
 export const reportFolder = join(root, 'api')
 
-/** @typedef {{ name: string, directory: string, types: string, report: string }} Entry */
+/** @typedef {import('./entries.mjs').Entry} Entry */
 
 /**
- * Every entry of every package: its name, the package's folder, the file of its declarations, and that of its report.
- * @returns {Entry[]}
+ * The file of an entry's report, in {@link reportFolder}.
+ * @param {Entry} entry
+ * @returns {string}
  */
-export function entries() {
-  return readdirSync(join(root, 'packages')).flatMap((folder) => {
-    const directory = join(root, 'packages', folder)
-    const manifest = JSON.parse(readFileSync(join(directory, 'package.json'), 'utf8'))
-    return Object.entries(manifest.exports)
-      .filter(([, target]) => target.types !== undefined)
-      .map(([path, { types }]) => ({
-        name: join(manifest.name, path),
-        directory,
-        types: join(directory, types),
-        report: `${[folder, ...path.split('/').slice(1)].join('-')}.api.md`,
-      }))
-  })
+export function reportFile({ name }) {
+  return `${name.replace('@vmm/', '').replaceAll('/', '-')}.api.md`
 }
 
 const MESSAGES = {
@@ -76,7 +67,8 @@ export function reportOf(entry) {
   }
 }
 
-function extract({ name, directory, types, report }, folder) {
+function extract({ name, directory, types }, folder) {
+  const report = reportFile({ name })
   if (!existsSync(types)) throw new SetupError(`${name} is not built: npm run build`)
   const config = ExtractorConfig.prepare({
     configObject: {
@@ -114,7 +106,7 @@ function extract({ name, directory, types, report }, folder) {
 if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {
   main(async () => {
     await setUp({ guest: false })
-    const written = entries().map((entry) => [entry.report, reportOf(entry)])
+    const written = entries(root).map((entry) => [reportFile(entry), reportOf(entry)])
     rmSync(reportFolder, { recursive: true, force: true })
     mkdirSync(reportFolder)
     for (const [file, text] of written) writeFileSync(join(reportFolder, file), text)

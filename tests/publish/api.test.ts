@@ -4,16 +4,16 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import { entries, reportFolder, reportOf } from '../../scripts/api.mjs'
+import { reportFile, reportFolder, reportOf } from '../../scripts/api.mjs'
+import { entries } from '../../scripts/entries.mjs'
+import { root } from '../support/tarballs.ts'
 
-test.each(entries())('$name exports what api/$report says', (entry) => {
-  expect(reportOf(entry)).toBe(readFileSync(join(reportFolder, entry.report), 'utf8'))
+const all = entries(root)
+
+test.each(all)('what $name exports is as api/ says', (entry) => {
+  expect(reportOf(entry)).toBe(readFileSync(join(reportFolder, reportFile(entry)), 'utf8'))
 })
 
 test('api/ has nothing of entries that there are no more', () => {
-  expect(readdirSync(reportFolder).sort()).toEqual(
-    entries()
-      .map(({ report }) => report)
-      .sort(),
-  )
+  expect(readdirSync(reportFolder).sort()).toEqual(all.map(reportFile).sort())
 })

@@ -2,7 +2,9 @@
  * What a compiler and a linter say of the whole tree, and the order of its layers.
  */
 import { execFile } from 'node:child_process'
-import { readdirSync, readFileSync } from 'node:fs'
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join, relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { expect, test } from 'vitest'
@@ -26,6 +28,33 @@ test('types are right', async () => {
 
 test('style is kept', async () => {
   expect(await complaints('biome', 'check', '.')).toBe('')
+})
+
+test('no file, export or dependency is there for nothing', async () => {
+  expect(await complaints('knip', '--no-progress')).toBe('')
+})
+
+/** What changesets plans for a package. */
+interface Release {
+  readonly type: string
+  readonly newVersion: string
+}
+
+test('the next release gives all packages one version', async () => {
+  const file = join(mkdtempSync(join(tmpdir(), 'vmm-release-')), 'plan.json')
+  try {
+    expect(await complaints('changeset', 'status', `--output=${relative(root, file)}`)).toBe('')
+    const { releases } = JSON.parse(readFileSync(file, 'utf8'))
+    const versions = (releases as Release[])
+      .filter(({ type }) => type !== 'none')
+      .map((next) => next.newVersion)
+    // Before 1.0.0 what breaks users is a minor release.
+    const { version } = JSON.parse(readFileSync(`${root}/packages/sys-util/package.json`, 'utf8'))
+    if (version.startsWith('0.')) expect(versions.filter((next) => !next.startsWith('0.'))).toEqual([])
+    expect(new Set(versions).size).toBeLessThanOrEqual(1)
+  } finally {
+    rmSync(join(file, '..'), { recursive: true })
+  }
 })
 
 /** What a package may depend on: those below it. Each stands alone but for these. */

@@ -161,9 +161,8 @@ export function openIn(way: Way, path: string, options: DiskFileOptions & FileDi
   return own(openDisk(path, { ...way.options, ...options }))
 }
 
+/** Guest memory has two regions as large, one after the other. */
 const HALF = 0x8_0000
-/** Guest memory is as large, in two regions, the second of which begins half-way. */
-export const MEMORY_SIZE: number = 2 * HALF
 
 /** Kinds of guest memory: with an address in this process, without one, and a region of each. */
 export const MEMORIES: readonly (readonly [name: string, make: () => GuestMemory])[] = [

@@ -135,7 +135,7 @@ export interface HypervExit {
   readonly data: DataView
 }
 
-/** A breakpoint or a step, under {@link VcpuState.setGuestDebug}. */
+/** A breakpoint or a step, under `Vcpu.setGuestDebug`. */
 export interface DebugExit {
   readonly reason: 'debug'
   /** The exception's vector: `DB_VECTOR` or `BP_VECTOR`. */
@@ -202,7 +202,7 @@ export interface IoapicEoiExit {
   readonly vector: number
 }
 
-/** An access of the task priority register, under {@link VcpuState.setTprAccessReporting}. */
+/** An access of the task priority register, under `Vcpu.setTprAccessReporting`. */
 export interface TprAccessExit {
   readonly reason: 'tpr-access'
   readonly rip: bigint

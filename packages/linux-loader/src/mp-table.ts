@@ -72,7 +72,7 @@ const TRIGGER = { bus: 0b0000, edge: 0b0100, level: 0b1100 } as const
 
 /** An interrupt line and the I/O APIC pin that it is wired to. */
 export interface InterruptSource {
-  /** Line, 0 to 255: below {@link ISA_IRQS} it replaces the identity wiring of that ISA line. */
+  /** Line, 0 to 255: below 16 it replaces the identity wiring of that ISA line. */
   readonly irq: number
   /** Pin, 0 to 23; default the line's number. */
   readonly pin?: number

@@ -114,13 +114,13 @@ export const SETUP_HEADER: Layout<SetupHeaderField> = {
   kernel_info_offset: u32(0x77),
 }
 
-/** A setup header: {@link SETUP_HEADER_SIZE} bytes, zero where the image's own header is shorter. */
+/** A setup header: 0x7b bytes, zero where the image's own header is shorter. */
 export class SetupHeader {
   /** The header's bytes. */
   readonly bytes: Uint8Array
   readonly #view: DataView
 
-  /** @param bytes of a header, cut or padded to {@link SETUP_HEADER_SIZE}; copied */
+  /** @param bytes of a header, cut or padded to 0x7b bytes; copied */
   constructor(bytes: Uint8Array = new Uint8Array(0)) {
     this.bytes = new Uint8Array(SETUP_HEADER_SIZE)
     this.bytes.set(bytes.subarray(0, SETUP_HEADER_SIZE))

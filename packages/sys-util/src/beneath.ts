@@ -33,16 +33,17 @@ function result(value: number): number {
 /**
  * Opens a name in a directory, close-on-exec.
  * @param flags of open(2); O_NOFOLLOW with O_PATH opens a symbolic link itself
- * @param mode permissions of a file that O_CREAT makes
- * @param crossMounts whether the name may be a place where something is mounted; else EXDEV
+ * @param options `mode`: permissions of a file that O_CREAT makes; `crossMounts`: whether the name may be a place where
+ * something is mounted, else EXDEV
  * @returns a descriptor, the caller's; or a negative errno
  */
 export function openBeneath(
   directory: number,
   name: NameBytes,
   flags: number,
-  { mode = 0, crossMounts = false }: { readonly mode?: number; readonly crossMounts?: boolean } = {},
+  options: { readonly mode?: number; readonly crossMounts?: boolean } = {},
 ): number {
+  const { mode = 0, crossMounts = false } = options
   how.setUint32(0, flags | O_CLOEXEC, true)
   how.setUint32(8, (flags & O_CREAT) === 0 ? 0 : mode, true)
   how.setUint32(16, crossMounts ? RESOLVE : RESOLVE | RESOLVE_NO_XDEV, true)

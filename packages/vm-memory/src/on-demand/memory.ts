@@ -10,7 +10,7 @@ import type { HostRange } from './protocol.ts'
 
 /** What of it can be chosen. */
 export interface OnDemandOptions {
-  /** Whether writes by this process are noted in a {@link DirtyBitmap} of 4 KiB pages; default false. */
+  /** Whether writes by this process are noted in a `DirtyBitmap` of 4 KiB pages; default false. */
   readonly trackDirty?: boolean
 }
 
