@@ -98,7 +98,7 @@ export class MicroVm {
   }
 
   /**
-   * Makes a VM as it was saved by {@link state}, with guest memory as it was then. It goes on where it was when it is run,
+   * Makes a VM as it was saved by {@link MicroVm.state}, with guest memory as it was then. It goes on where it was when it is run,
    * with a VM generation ID of its own.
    * @param memory closed with the VM, and when this fails: mapped from a snapshot, or on demand
    * @param options the devices are those of the saved VM, in the same order; their host sides may be others

@@ -119,7 +119,7 @@ export class I8042 implements BusDevice {
   }
 
   /**
-   * A controller as {@link state} described it. If the guest has key presses to read, it is interrupted
+   * A controller as {@link I8042.state} described it. If the guest has key presses to read, it is interrupted
    * again.
    *
    * @throws {@link DevicesError} `ERR_DEVICE_STATE` when no i8042 can be in this state

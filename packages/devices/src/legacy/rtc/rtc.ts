@@ -99,7 +99,7 @@ export class CmosRtc implements BusDevice {
   }
 
   /**
-   * A clock as {@link state} described it, on the time of `options.clock`. An alarm that was due while the VM
+   * A clock as {@link CmosRtc.state} described it, on the time of `options.clock`. An alarm that was due while the VM
    * was away is due now. `options.memory` is ignored: the saved bytes say it.
    *
    * @throws {@link DevicesError} `ERR_DEVICE_STATE` when no clock can be in this state

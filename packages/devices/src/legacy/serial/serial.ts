@@ -117,7 +117,7 @@ export class Serial implements BusDevice {
   }
 
   /**
-   * A UART as {@link state} described it. An interrupt that was asserted is made again, as the edge may have
+   * A UART as {@link Serial.state} described it. An interrupt that was asserted is made again, as the edge may have
    * been lost with the VM.
    *
    * @param state - checked as input from a stranger
