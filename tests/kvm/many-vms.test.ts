@@ -65,6 +65,7 @@ describeWithKvm('many VMs in one process', () => {
       'triple-faults': ['died'],
       'executes-nothing': ['died'],
       'breaks-a-device': ['failed'],
+      'breaks-a-queue': ['failed'],
       waits: ['stopped'],
       spins: ['stopped'],
     })

@@ -18,10 +18,13 @@ import { Balloon, Blk, BufferDisk, Rng } from '@vmm/devices/virtio'
 import { type AttachDevice, MicroVm, type MicroVmEnd } from '@vmm/microvm'
 import { EM_X86_64, elf64, PT_LOAD } from './elf.ts'
 import { HALT, jumpTo, outByte, print, SPIN, TRIPLE_FAULT } from './guest-code.ts'
+import { ringDoorbell } from './ring-doorbell.ts'
 
 const MIB = 2 ** 20
 const MEMORY = 4 * MIB
 const LOAD_ADDRESS = 2 * MIB
+/** For a queue. */
+const RING = 3 * MIB
 /** Where a guest has neither memory nor a device. */
 const NOWHERE = 0xd000_0000
 /** A port of this program: reads 0 until the guest shall go on, and takes what it says then. */
@@ -30,13 +33,23 @@ const GO_PORT = 0x500
 /** mov $GO_PORT, %dx; 1: in %dx, %al; test %al, %al; jz 1b; out %al, %dx */
 const WAIT_FOR_GO = [0x66, 0xba, GO_PORT & 0xff, GO_PORT >> 8, 0xec, 0x84, 0xc0, 0x74, 0xfb, 0xee]
 
-/** What guests do, by their number. */
+/** Throws when its doorbell is rung, after the look that it takes at the start. */
+class BrokenDevice extends Rng {
+  #looks = 0
+
+  override notify(): void {
+    if (++this.#looks > 1) throw new Error('a device that is broken')
+  }
+}
+
+/** What guests do. */
 const PROGRAMS = {
   halts: HALT,
   prints: [...print('hello\n'), ...outByte(EXIT_PORT, 3)],
   'triple-faults': TRIPLE_FAULT,
   'executes-nothing': jumpTo(NOWHERE),
   'breaks-a-device': [0x66, 0xba, (GO_PORT + 4) & 0xff, GO_PORT >> 8, 0xec, ...HALT],
+  'breaks-a-queue': [...ringDoorbell(RING), ...HALT],
   waits: [...WAIT_FOR_GO, ...HALT],
   spins: SPIN,
 } as const
@@ -76,14 +89,14 @@ interface Running {
   said: boolean
 }
 
-function devicesOf(index: number): AttachDevice[] {
+function devicesOf(program: Program, index: number): AttachDevice[] {
   const isFile = index % 8 === 0
   const disk = isFile
     ? openDisk(join(folder, 'disk'), { readOnly: true })
     : new BufferDisk(new Uint8Array(4096))
   return [
+    (host) => host.virtio.attach(program === 'breaks-a-queue' ? new BrokenDevice() : new Rng()),
     (host) => host.virtio.attach(new Blk({ disk: 'close' in disk ? host.own(disk) : disk })),
-    (host) => host.virtio.attach(new Rng()),
     (host) => host.virtio.attach(new Balloon({ memory: host })),
   ]
 }
@@ -100,7 +113,7 @@ async function start(program: Program, index: number): Promise<Running> {
     kernel: join(folder, program),
     entry: 'linux64',
     memory: MEMORY,
-    devices: devicesOf(index),
+    devices: devicesOf(program, index),
     output,
   })
   const running: { -readonly [K in keyof Running]: Running[K] } = {
@@ -163,13 +176,20 @@ const until = async (condition: () => boolean) => {
 
 /** Runs VMs at once, most of which live; those that are to die do, and the others go on after that. */
 async function round(count: number) {
-  const some: readonly Program[] = ['prints', 'triple-faults', 'executes-nothing', 'breaks-a-device', 'waits']
+  const dying: readonly Program[] = [
+    'prints',
+    'triple-faults',
+    'executes-nothing',
+    'breaks-a-device',
+    'breaks-a-queue',
+  ]
+  const some: readonly Program[] = [...dying, 'waits']
   const programs = Array.from({ length: count }, (_, index): Program => {
     if (index === 1) return 'spins'
     return index % 10 < some.length && index < 60 ? (some[index % 10] as Program) : 'halts'
   })
   const vms = await Promise.all(programs.map((program, index) => start(program, index)))
-  const dead = new Set<Program>(['prints', 'triple-faults', 'executes-nothing', 'breaks-a-device'])
+  const dead = new Set(dying)
   await Promise.all(vms.filter(({ program }) => dead.has(program)).map(({ ended }) => ended))
   const alive = vms.filter(({ program }) => !dead.has(program))
   const aliveAtOnce = alive.filter(({ end }) => end === undefined).length

@@ -148,7 +148,12 @@ export class MicroVm {
       saved?.legacy,
     )
     this.serial = this.#legacy.serial
-    const events = cleanup.add(new EventManager())
+    // A device that throws is the end of its own VM.
+    const events = cleanup.add(
+      new EventManager({
+        onError: (cause) => this.#cpus.stop({ kind: 'failed', reason: (cause as Error).message, cause }),
+      }),
+    )
     this.#virtio = new VirtioBus({ vm, memory, mmio: this.mmio, events, own }, saved?.virtio)
   }
 
