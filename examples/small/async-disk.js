@@ -23,7 +23,7 @@ const disk = new UserDisk({
 const guest = await Linux.boot([(host) => host.virtio.attach(new Blk({ disk }))])
 console.log(`[guest] sectors: ${await guest.run('cat /sys/block/vda/size')}`)
 for (const sector of [0, 1_000_000, TIB / SECTOR - 1]) {
-  const text = await guest.run(`dd if=/dev/vda skip=${sector} count=1 2>/dev/null | head -n 1`)
-  console.log(`[guest] ${text}`)
+  const bytes = await guest.run(`dd if=/dev/vda skip=${sector} count=1 2>/dev/null; echo`)
+  console.log(`[guest] ${bytes.split('\n')[0]}`)
 }
 await guest.close()
