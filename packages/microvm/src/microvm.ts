@@ -3,11 +3,10 @@
  * package; here is the wiring alone.
  */
 import { randomBytes } from 'node:crypto'
-import { type Bus, createMmioBus, createPioBus, type Interrupt, type Serial } from '@vmm/devices'
+import { type Bus, createMmioBus, createPioBus, type Serial } from '@vmm/devices'
 import { EventManager } from '@vmm/event-manager'
 import { Kvm, type Vm } from '@vmm/kvm-ioctls'
 import { Cmdline, configureBoot, type DsdtOptions, ramRegions } from '@vmm/linux-loader'
-import { EventFd } from '@vmm/sys-util'
 import type { GuestMemory } from '@vmm/vm-memory'
 import { MappedMemory } from '@vmm/vm-memory/mmap'
 import { Cleanup } from './cleanup.ts'
@@ -16,6 +15,7 @@ import type { MicroVmEnd } from './end.ts'
 import { MicroVmError } from './error.ts'
 import { GenerationId } from './generation-id.ts'
 import { loadImages } from './images.ts'
+import { InterruptLines } from './interrupt-lines.ts'
 import { equipVm } from './kvm-vm.ts'
 import { attachLegacyDevices, LEGACY_ACPI_DEVICES, type LegacyDevices } from './legacy-devices.ts'
 import {
@@ -68,6 +68,7 @@ export class MicroVm {
   readonly #vm: Vm
   readonly #cleanup: Cleanup
   readonly #events: MicroVmEvents
+  readonly #lines: InterruptLines
   readonly #legacy: LegacyDevices
   readonly #virtio: VirtioBus
   #generationId: GenerationId | undefined
@@ -135,13 +136,14 @@ export class MicroVm {
     this.#cpus = new VcpuGroup({ pio: this.pio, mmio: this.mmio, events: this.#events })
     equipVm(vm, memory, saved?.kvm)
     const own = <T extends { close(): void }>(owner: T): T => cleanup.add(owner)
+    this.#lines = new InterruptLines({ vm, own })
     this.#legacy = attachLegacyDevices(
       {
         pio: this.pio,
         memory,
         output: options.output,
         own,
-        interrupt: (irq) => this.#interrupt(irq),
+        interrupt: (irq) => this.#lines.line(irq),
         stop: (end) => this.#cpus.stop(end),
         bootMarker: () => this.#events.bootMarker?.(),
       },
@@ -155,13 +157,6 @@ export class MicroVm {
       }),
     )
     this.#virtio = new VirtioBus({ vm, memory, mmio: this.mmio, events, own }, saved?.virtio)
-  }
-
-  /** An ISA interrupt line: an eventfd that KVM turns into an edge. */
-  #interrupt(irq: number): Interrupt {
-    const eventFd = this.#cleanup.add(new EventFd())
-    this.#vm.registerIrqfd(eventFd.fd, irq)
-    return { trigger: () => eventFd.write() }
   }
 
   /** Makes the VM generation ID, and describes all devices. After they are there. */
@@ -218,13 +213,12 @@ export class MicroVm {
     )
   }
 
-  /** After the vCPUs are there: their APICs take the interrupt. */
   #restoreGenerationId({ generationId }: MicroVmState): void {
     if (generationId === null) return
     const { memory } = this
     this.#generationId = GenerationId.restore(generationId, {
       memory,
-      interrupt: (gsi) => this.#interrupt(gsi),
+      interrupt: (gsi) => this.#lines.line(gsi),
     })
   }
 
@@ -242,6 +236,7 @@ export class MicroVm {
   async run(): Promise<MicroVmEnd> {
     const end = await this.#cpus.run(() => {
       this.ram.failed?.then((cause) => this.#cpus.stop({ kind: 'failed', reason: cause.message, cause }))
+      this.#lines.release()
       this.#virtio.resume()
     })
     await this.#virtio.pause()
