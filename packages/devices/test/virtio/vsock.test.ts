@@ -451,8 +451,9 @@ describe('a saved virtio-vsock', () => {
 
   it('keeps calls to the guest back until that knows of the reset, which would end them, and of its CID', async () => {
     const { vsock, copy } = restored()
+    const connecting = vsock.connect(22)
     copy.transport.resume()
-    const stream = await vsock.connect(22)
+    const stream = await connecting
     expect(copy.cid).toBe(4)
     stream.end(TEXT)
     expect(await readAll(stream)).toEqual(TEXT)

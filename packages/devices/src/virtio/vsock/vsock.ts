@@ -164,7 +164,8 @@ export class Vsock implements VirtioDevice, Disposable {
     checkTimeout(timeout)
     signal?.throwIfAborted()
     const name = { guestPort: port }
-    if (this.#transport?.running !== true || this.#isClosed) {
+    // A device that is paused, or was restored, has its queues: the call waits for it to go on.
+    if (this.#transport?.queue(spec.VIRTIO_VSOCK_QUEUE_RX) === undefined || this.#isClosed) {
       throw connectionError('ECONNREFUSED', name, 'the guest has no driver for the device yet')
     }
     if (this.#held >= this.#settings.maxConnections) {
