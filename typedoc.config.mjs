@@ -3,20 +3,40 @@
  * links to nothing, is an error.
  */
 import { relative } from 'node:path'
-import { Converter } from 'typedoc'
+import { Converter, ReflectionKind } from 'typedoc'
 import { entries } from './scripts/entries.mjs'
 
 const root = import.meta.dirname
 const modules = entries(root)
 
+/** Constants with the names that a specification gives them, which says what they are. */
+const SPEC_NAME = /^([A-Z][A-Z0-9_]*|MSR_\w+|kvm_\w+)$/
+
 /** Calls modules what they are imported as, rather than by their files. */
-export function load(app) {
-  app.converter.on(Converter.EVENT_RESOLVE_BEGIN, ({ project }) => {
-    for (const child of project.children ?? []) {
-      const file = child.sources?.[0]?.fullFileName
-      child.name = modules.find(({ source }) => source === file)?.name ?? child.name
+function nameModules({ project }) {
+  for (const child of project.children ?? []) {
+    const file = child.sources?.[0]?.fullFileName
+    child.name = modules.find(({ source }) => source === file)?.name ?? child.name
+  }
+}
+
+/** Warns of exports without a sentence; TypeDoc's own check wants one for every method, too: dispose is said to dispose. */
+function findUndocumented({ project }, logger) {
+  for (const entry of project.children ?? []) {
+    for (const { name, comment, signatures = [], kind } of entry.children ?? []) {
+      // What an entry has from another one is documented there.
+      if (kind === ReflectionKind.Reference || SPEC_NAME.test(name)) continue
+      const comments = [comment, ...signatures.map((signature) => signature.comment)]
+      const isDocumented = comments.some((candidate) => candidate?.hasVisibleComponent())
+      if (!isDocumented) logger.warn(`${entry.name}: ${name} is exported without a sentence on it`)
     }
-  })
+  }
+}
+
+/** TypeDoc calls this. */
+export function load(app) {
+  app.converter.on(Converter.EVENT_RESOLVE_BEGIN, nameModules)
+  app.converter.on(Converter.EVENT_RESOLVE_END, (context) => findUndocumented(context, app.logger))
 }
 
 /** @type {Partial<import('typedoc').TypeDocOptions>} */
@@ -31,7 +51,6 @@ export default {
   out: '.cache/docs',
   excludeInternal: true,
   excludePrivate: true,
-  validation: { notExported: true, invalidLink: true, notDocumented: true },
-  requiredToBeDocumented: ['Class', 'Interface', 'Function', 'TypeAlias', 'Variable'],
+  validation: { notExported: true, invalidLink: true, notDocumented: false },
   treatWarningsAsErrors: true,
 }

@@ -34,6 +34,10 @@ test('no file, export or dependency is there for nothing', async () => {
   expect(await complaints('knip', '--no-progress')).toBe('')
 })
 
+test('all that is exported is documented, and links lead somewhere', async () => {
+  expect(await complaints('typedoc', '--emit', 'none', '--logLevel', 'Warn')).toBe('')
+})
+
 /** What changesets plans for a package. */
 interface Release {
   readonly type: string

@@ -12,6 +12,7 @@ import { smallInteger, UNMAPPED } from './guest-memory.ts'
 /** Copies up to this length go byte by byte, without allocating a view. Tuned with bench/virtio-queue.mjs, Node 20.20. */
 export const LOOP_COPY_MAX = 64
 
+/** A position in one half of a chain: {@link Reader} or {@link Writer}. */
 export class ChainCursor {
   /** Whether anything was asked for that the chain does not have. Stays true until the cursor is attached again. */
   failed = false
