@@ -61,10 +61,10 @@ main(async () => {
   if (values.readme && only !== '') throw new SetupError('--readme wants all benches: leave out the NAME')
   await setUp()
   const { README_ROWS, replaceTable } = await import('../bench/support/readme.mjs')
-  const { machine, markdownTable, table } = await import('../bench/support/report.mjs')
+  const { describeMachine, machine, markdownTable, table } = await import('../bench/support/report.mjs')
   const { rows, failed } = await measure(only)
   const on = machine()
-  const described = `${on.date}: ${on.cpu}, ${on.cpus} CPUs, Linux ${on.linux}, Node.js ${on.node}`
+  const described = describeMachine(on)
   process.stdout.write(`${described}\n${table(rows)}\n`)
   writeFileSync(values.json, `${JSON.stringify({ machine: on, rows, failed }, null, 2)}\n`)
   if (values.readme) {

@@ -2,6 +2,8 @@
  * What the benches print: rows, each a figure beside that of a peer or floor from the same run, in one table; and what
  * they ran on, without which no figure means anything.
  */
+import { execFileSync } from 'node:child_process'
+import { existsSync } from 'node:fs'
 import { cpus, release } from 'node:os'
 import { pathToFileURL } from 'node:url'
 
@@ -69,15 +71,26 @@ export function markdownTable(rows) {
   return [headings, rule, ...body].map((line) => `| ${line} |`).join('\n')
 }
 
+const QEMU = '/usr/bin/qemu-system-x86_64'
+
+const version = (text) => /\d+(\.\d+)+/.exec(text)?.[0]
+
 /** What the figures were taken on. */
 export function machine() {
   return {
     date: new Date().toISOString().slice(0, 10),
     cpu: cpus()[0].model.replace(/ \d+-Core Processor$/, ''),
     cpus: cpus().length,
-    linux: release(),
+    linux: version(release()),
     node: process.versions.node,
+    qemu: existsSync(QEMU) ? version(execFileSync(QEMU, ['--version'], { encoding: 'utf8' })) : undefined,
   }
+}
+
+/** {@link machine} in a line. @param {ReturnType<typeof machine>} on */
+export function describeMachine({ date, cpu, cpus: count, linux, node, qemu }) {
+  const peer = qemu === undefined ? '' : `, QEMU ${qemu}`
+  return `${date}: ${cpu}, ${count} CPUs, Linux ${linux}, Node.js ${node}${peer}`
 }
 
 /** Whether the file is what Node was started with. @param {ImportMeta} meta */

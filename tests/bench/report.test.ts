@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
 import { README_ROWS, replaceTable } from '../../bench/support/readme.mjs'
-import { markdownTable, row, table } from '../../bench/support/report.mjs'
+import { describeMachine, markdownTable, row, table } from '../../bench/support/report.mjs'
 
 const README = readFileSync(new URL('../../README.md', import.meta.url), 'utf8')
 const rows = [
@@ -32,4 +32,11 @@ test('the table goes between the marks of the README, and changes nothing else',
 
 test('the README names no row twice', () => {
   expect(new Set(README_ROWS).size).toBe(README_ROWS.length)
+})
+
+test('says what the figures were taken on', () => {
+  const on = { date: '2026-11-22', cpu: 'A CPU', cpus: 2, linux: '6.18.4', node: '20.20.2', qemu: undefined }
+  const line = '2026-11-22: A CPU, 2 CPUs, Linux 6.18.4, Node.js 20.20.2'
+  expect(describeMachine(on)).toBe(line)
+  expect(describeMachine({ ...on, qemu: '7.2.22' })).toBe(`${line}, QEMU 7.2.22`)
 })
