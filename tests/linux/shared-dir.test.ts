@@ -142,7 +142,9 @@ describeLinux('shared directories in Linux', () => {
     rmSync(join(path, 'swapped'))
     symlinkSync(secret, join(path, 'swapped'))
     const snapshot = Snapshot.open(snapshotPath)
-    const after = await LinuxVm.restore(stateFromJson(snapshot.state), snapshot.mapMemory(), devices)
+    const after = await LinuxVm.restore(stateFromJson(snapshot.state), snapshot.mapMemory(), {
+      devices,
+    })
     snapshot.close()
     after.type(
       'echo "rest $(md5sum <&3)"; echo after >&4; cat ../log; cat <&5; cat <&6; cat /m/swapped /m/removed',

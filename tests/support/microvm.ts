@@ -9,8 +9,8 @@ import {
   type MicroVmEnd,
   type MicroVmState,
   type RestoreOptions,
+  type VmRam,
 } from '@vmm/microvm'
-import type { MappedMemory } from '@vmm/vm-memory/mmap'
 import { commandLine } from '../../guest/cmdline.mjs'
 import { guestFile } from './example-vmm.ts'
 
@@ -29,6 +29,11 @@ export interface LinuxVmOptions {
   readonly words?: readonly string[] | undefined
   /** Where the shell is; default the serial port. */
   readonly terminal?: Duplex | undefined
+}
+
+/** What a guest that was saved goes on with. */
+export interface RestoredLinuxOptions {
+  readonly devices?: readonly AttachDevice[] | undefined
 }
 
 /** A VM that runs. */
@@ -61,8 +66,8 @@ export class LinuxVm {
   /** Goes on with a guest that was saved. */
   static restore(
     state: MicroVmState,
-    memory: MappedMemory,
-    devices: readonly AttachDevice[] = [],
+    memory: VmRam,
+    { devices = [] }: RestoredLinuxOptions = {},
   ): Promise<LinuxVm> {
     return LinuxVm.#run(undefined, (host) => MicroVm.restore(state, memory, { devices, ...host }))
   }
