@@ -411,7 +411,7 @@ describe('a saved virtio-vsock', () => {
     const old = guest.connect(PORT)
     await once(old, 'connect')
     const state = JSON.parse(JSON.stringify(guest.transport.state()))
-    expect(state.device).toEqual({ version: 1 })
+    expect(state.device).toEqual({ version: 1, lastPort: 2 * HOST_PORT - 1 })
     for (let time = 0; time < 3; time += 1) {
       const again = new Vsock({ guestCid: 4 })
       again.listen(PORT, (stream) => stream.pipe(stream))
@@ -460,6 +460,23 @@ describe('a saved virtio-vsock', () => {
     expect(copy.faults).toEqual([])
   })
 
+  it('goes on counting ports, as the guest may hold its ends of old connections', async () => {
+    const { vsock, guest } = setUp()
+    guest.listen(22, (socket) => socket.on('error', () => {}).pipe(socket))
+    const streams = [await vsock.connect(22), await vsock.connect(22)]
+    const before = streams.map((stream) => stream.on('error', () => {}).localPort)
+    const again = new Vsock({ guestCid: GUEST_CID })
+    const copy = new MockVsockGuest({
+      device: again,
+      memory: guest.memory,
+      makeTransport: (all) => MmioTransport.fromState(guest.transport.state(), all),
+    })
+    copy.takeOver(guest)
+    copy.listen(22, (socket) => socket.pipe(socket))
+    copy.transport.resume()
+    expect(before).not.toContain((await again.connect(22)).localPort)
+  })
+
   it('takes calls of a guest that has not heard of its CID yet', async () => {
     const { vsock, copy } = restored()
     vsock.listen(PORT, (stream) => stream.pipe(stream))
@@ -497,7 +514,13 @@ describe('a saved virtio-vsock', () => {
     expect(time.now()).toBeGreaterThan(1000)
   })
 
-  it.each([null, {}, { version: 2 }])('is refused with %o', (device) => {
+  it.each([
+    null,
+    {},
+    { version: 2, lastPort: HOST_PORT },
+    { version: 1 },
+    { version: 1, lastPort: HOST_PORT - 1 },
+  ])('is refused with %o', (device) => {
     const { guest } = setUp()
     const state = { ...guest.transport.state(), device }
     const again = new Vsock({ guestCid: 3 })

@@ -8,8 +8,10 @@ import type { Connection } from './connection.ts'
 import { VMADDR_PORT_ANY } from './spec.ts'
 
 /** The host's ends of connections that the host makes: ports that nobody chooses to listen on. */
-const EPHEMERAL_FIRST = 2 ** 30
+export const EPHEMERAL_FIRST: number = 2 ** 30
 const EPHEMERAL_COUNT = 2 ** 30
+/** The last of them. */
+export const EPHEMERAL_LAST: number = EPHEMERAL_FIRST + EPHEMERAL_COUNT - 1
 
 /** The ports of one device. `L` is who listens. */
 export class Ports<L> {
@@ -17,7 +19,8 @@ export class Ports<L> {
   /** By the host's port, then by the guest's. */
   readonly #guestDialled = new Map<number, Map<number, Connection>>()
   readonly #hostDialled = new Map<number, Connection>()
-  #lastEphemeral = EPHEMERAL_COUNT - 1
+  /** The latest port that {@link ephemeral} gave. */
+  lastEphemeral: number = EPHEMERAL_LAST
 
   find(hostPort: number, guestPort: number): Connection | undefined {
     // As signed numbers all ports are integers to V8, which it does not have to allocate.
@@ -60,8 +63,8 @@ export class Ports<L> {
   /** A port for a connection that the host makes: none that was used lately. There are more than connections can be. */
   ephemeral(): number {
     for (;;) {
-      this.#lastEphemeral = (this.#lastEphemeral + 1) % EPHEMERAL_COUNT
-      const port = EPHEMERAL_FIRST + this.#lastEphemeral
+      const port = this.lastEphemeral === EPHEMERAL_LAST ? EPHEMERAL_FIRST : this.lastEphemeral + 1
+      this.lastEphemeral = port
       const isTaken =
         this.#hostDialled.has(port | 0) || this.#listeners.has(port | 0) || this.#guestDialled.has(port | 0)
       if (!isTaken) return port

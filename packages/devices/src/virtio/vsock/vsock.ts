@@ -22,7 +22,7 @@ import {
   vsockSettings,
 } from './options.ts'
 import { NO_ROOM, NOTHING, Outbox } from './outbox.ts'
-import { checkPort, Ports } from './ports.ts'
+import { checkPort, EPHEMERAL_FIRST, EPHEMERAL_LAST, Ports } from './ports.ts'
 import * as spec from './spec.ts'
 import { VsockStream, type VsockStreamOptions } from './stream.ts'
 import { TransportReset } from './transport-reset.ts'
@@ -42,6 +42,11 @@ const CONNECT_TIMEOUT_MS = 5000
 /** What {@link Vsock.state} returns. Connections are not saved: a restored guest is told that they are gone. */
 export interface VsockState {
   readonly version: 1
+  /**
+   * The host's port of the latest connection that it made. Those of a restored device come after it: the guest's programs may
+   * still hold their ends of old ones, and Linux takes no other connection between the same ports until they let go.
+   */
+  readonly lastPort: number
 }
 
 /**
@@ -251,7 +256,7 @@ export class Vsock implements VirtioDevice, Disposable {
   }
 
   state(): VsockState {
-    return { version: 1 }
+    return { version: 1, lastPort: this.#ports.lastEphemeral }
   }
 
   /**
@@ -259,7 +264,9 @@ export class Vsock implements VirtioDevice, Disposable {
    * @throws DevicesError ERR_DEVICE_STATE
    */
   restore(state: unknown): void {
-    new StateChecker('virtio-vsock', state as object).version(1)
+    const check = new StateChecker('virtio-vsock', state as object)
+    check.version(1)
+    this.#ports.lastEphemeral = check.integer('lastPort', EPHEMERAL_FIRST, EPHEMERAL_LAST)
     this.#transportReset.begin()
   }
 
