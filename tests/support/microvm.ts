@@ -9,10 +9,14 @@ import {
   type MicroVmEnd,
   type MicroVmState,
   type RestoreOptions,
+  stateFromJson,
+  stateToJson,
   type VmRam,
 } from '@vmm/microvm'
-import { commandLine } from '../../guest/cmdline.mjs'
+import { Snapshot, writeSnapshot } from '@vmm/snapshot'
+import { acpiCommandLine, commandLine } from '../../guest/cmdline.mjs'
 import { guestFile } from './example-vmm.ts'
+import { savedLinux } from './saved-linux.ts'
 
 const MIB = 2 ** 20
 
@@ -27,13 +31,22 @@ export interface LinuxVmOptions {
   readonly memory?: number | undefined
   /** More words for the kernel's command line. */
   readonly words?: readonly string[] | undefined
+  /** Whether the guest finds everything by ACPI, its VM generation ID too, which takes it seconds where it is interpreted. */
+  readonly acpi?: boolean | undefined
   /** Where the shell is; default the serial port. */
   readonly terminal?: Duplex | undefined
+  /**
+   * What the devices are, in words: the guest does not boot then, but goes on from where one with the same devices has come to
+   * its shell. Devices are made twice by the first who asks.
+   */
+  readonly shape?: string | undefined
 }
 
 /** What a guest that was saved goes on with. */
 export interface RestoredLinuxOptions {
   readonly devices?: readonly AttachDevice[] | undefined
+  /** What it had printed before. */
+  readonly output?: string | undefined
 }
 
 /** A VM that runs. */
@@ -47,14 +60,39 @@ export class LinuxVm {
   readonly #watchers = new Set<() => void>()
   #output = ''
 
-  /** Boots a guest. */
-  static start(options: LinuxVmOptions): Promise<LinuxVm> {
-    const { terminal, words = [], memory = 64, initrd = 'busybox.cpio' } = options
+  /** A guest with a shell. */
+  static async start(options: LinuxVmOptions): Promise<LinuxVm> {
+    const { shape, devices, initrd, cpus, memory, words, acpi } = options
+    if (shape === undefined) return LinuxVm.#boot(options)
+    const folder = await savedLinux({ shape, initrd, cpus, memory, words, acpi }, (folder) =>
+      LinuxVm.#save(options, folder),
+    )
+    const snapshot = Snapshot.open(folder)
+    try {
+      return await LinuxVm.restore(stateFromJson(snapshot.state), snapshot.mapMemory(), { devices })
+    } finally {
+      snapshot.close()
+    }
+  }
+
+  static async #save(options: LinuxVmOptions, folder: string): Promise<void> {
+    const linux = await LinuxVm.#boot(options)
+    linux.type('echo "at the s""hell"')
+    await linux.until(/^at the shell\n/m)
+    await linux.vm.pause()
+    await writeSnapshot(folder, { state: stateToJson(await linux.vm.state()), memory: linux.vm.memory })
+    linux.vm.stop('saved')
+    await linux.ended
+  }
+
+  static #boot(options: LinuxVmOptions): Promise<LinuxVm> {
+    const { terminal, words = [], memory = 64, initrd = 'busybox.cpio', acpi = false } = options
     return LinuxVm.#run(terminal, (host) =>
       MicroVm.create({
         kernel: guestFile('vmlinux'),
         initrd: initrd === 'none' ? undefined : guestFile(initrd),
-        cmdline: commandLine(...words),
+        cmdline: acpi ? acpiCommandLine(...words) : commandLine(...words),
+        discovery: acpi ? 'acpi' : 'both',
         memory: memory * MIB,
         cpus: options.cpus,
         devices: options.devices,
@@ -64,12 +102,16 @@ export class LinuxVm {
   }
 
   /** Goes on with a guest that was saved. */
-  static restore(
+  static async restore(
     state: MicroVmState,
     memory: VmRam,
-    { devices = [] }: RestoredLinuxOptions = {},
+    { devices = [], output = '' }: RestoredLinuxOptions = {},
   ): Promise<LinuxVm> {
-    return LinuxVm.#run(undefined, (host) => MicroVm.restore(state, memory, { devices, ...host }))
+    const linux = await LinuxVm.#run(undefined, (host) =>
+      MicroVm.restore(state, memory, { devices, ...host }),
+    )
+    linux.#output = output + linux.#output
+    return linux
   }
 
   static async #run(
