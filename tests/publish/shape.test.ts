@@ -27,7 +27,7 @@ const KIB: Readonly<Record<string, number>> = {
   '@vmm/microvm': 70,
   '@vmm/net': 60,
   '@vmm/shared-dir': 50,
-  '@vmm/snapshot': 25,
+  '@vmm/snapshot': 40,
   '@vmm/sys-util': 100,
   '@vmm/virtio-queue': 100,
   '@vmm/vm-memory': 85,
