@@ -18,8 +18,11 @@ describeLinux('VMs in one process', () => {
   test('two at once, each with a disk in a Buffer that the guest writes to', async () => {
     const buffers = [0, 1].map((index) => new Uint8Array(64 * SECTOR_SIZE).fill(0x61 + index))
     const guests = await Promise.all(
-      buffers.map((buffer) =>
-        LinuxVm.start({ devices: [(host) => host.virtio.attach(new Blk({ disk: new BufferDisk(buffer) }))] }),
+      buffers.map((buffer, index) =>
+        LinuxVm.start({
+          shape: `disk ${index}`,
+          devices: [(host) => host.virtio.attach(new Blk({ disk: new BufferDisk(buffer) }))],
+        }),
       ),
     )
     for (const [index, guest] of guests.entries()) {

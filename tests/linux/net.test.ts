@@ -71,6 +71,7 @@ describeLinux('networks in Linux', () => {
     const [one, two] = await Promise.all(
       ['02:00:00:00:00:01', '02:00:00:00:00:02'].map((mac) =>
         LinuxVm.start({
+          shape: `net ${mac}`,
           devices: [(host) => host.virtio.attach(new Net({ network: lan.port(), mac }))],
         }),
       ),

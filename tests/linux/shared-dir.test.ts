@@ -50,8 +50,12 @@ function sums(path: string): Map<string, string> {
   return new Map(files.sort().map((name) => [name, md5(name)]))
 }
 
-async function run(devices: readonly AttachDevice[], commands: readonly string[]): Promise<LinuxVm> {
-  const linux = await LinuxVm.start({ devices })
+async function run(
+  shape: string,
+  devices: readonly AttachDevice[],
+  commands: readonly string[],
+): Promise<LinuxVm> {
+  const linux = await LinuxVm.start({ devices, shape })
   linux.type(...commands, 'poweroff')
   expect((await linux.ended).kind).toBe('reset')
   expect(linux.warnings).toEqual([])
@@ -72,6 +76,7 @@ describeLinux('shared directories in Linux', () => {
     symlinkSync('../secret', join(from, 'out'))
     symlinkSync(join(from, 'src/index.ts'), join(from, 'host'))
     const linux = await run(
+      'fs from and to',
       [share('from', from, { readOnly: true }), share('to', to)],
       [
         'mkdir /from /to; mount -t virtiofs from /from && mount -t virtiofs to /to; cd /to',
@@ -123,7 +128,7 @@ describeLinux('shared directories in Linux', () => {
       new UserTree(memoryTree({ 'hello.txt': 'hello, ', 'world.txt': 'world', sub: { deep: 'saved' } }))
     const inMemory: AttachDevice = (host) => host.virtio.attach(new Fs({ tag: 'js', fileSystem: tree() }))
     const devices = [share('saved', path), inMemory]
-    const before = await LinuxVm.start({ devices })
+    const before = await LinuxVm.start({ devices, shape: 'fs saved and js' })
     before.type(
       'mkdir /m /js; mount -t virtiofs saved /m && mount -t virtiofs js /js; cd /m/dir; exec 3<big 4>../log 5<../removed 6<../swapped',
       'dd bs=10 count=1 <&3 2>/dev/null; echo; echo before >&4; exec 7</js/world.txt; cat /js/hello.txt; echo ready',
@@ -142,9 +147,7 @@ describeLinux('shared directories in Linux', () => {
     rmSync(join(path, 'swapped'))
     symlinkSync(secret, join(path, 'swapped'))
     const snapshot = Snapshot.open(snapshotPath)
-    const after = await LinuxVm.restore(stateFromJson(snapshot.state), snapshot.mapMemory(), {
-      devices,
-    })
+    const after = await LinuxVm.restore(stateFromJson(snapshot.state), snapshot.mapMemory(), { devices })
     snapshot.close()
     after.type(
       'echo "rest $(md5sum <&3)"; echo after >&4; cat ../log; cat <&5; cat <&6; cat /m/swapped /m/removed',
@@ -207,11 +210,14 @@ describeLinux('shared directories in Linux', () => {
       remove: (_directory, name) => files.delete(name),
     }
     const attach =
-      (tag: string, fileSystem: ConstructorParameters<typeof Fs>[0]['fileSystem']): AttachDevice =>
+      (tag: string, fileSystem: () => ConstructorParameters<typeof Fs>[0]['fileSystem']): AttachDevice =>
       (host) =>
-        host.virtio.attach(new Fs({ tag, fileSystem }), { hostFailure: (error) => host.warn(String(error)) })
+        host.virtio.attach(new Fs({ tag, fileSystem: fileSystem() }), {
+          hostFailure: (error) => host.warn(String(error)),
+        })
     const { output } = await run(
-      [attach('tree', new UserTree(tree)), attach('objects', new UserTree(objects))],
+      'fs tree and objects',
+      [attach('tree', () => new UserTree(tree)), attach('objects', () => new UserTree(objects))],
       [
         'mkdir /js /o; mount -t virtiofs tree /js && mount -t virtiofs objects /o; cd /o',
         'cat /js/hello.txt /js/link; echo "names $(ls /js /js/sub)"; echo "big $(md5sum < /js/sub/big)"',

@@ -25,7 +25,7 @@ describeLinux('a saved VM', () => {
   afterAll(() => rmSync(folder, { recursive: true }))
 
   test('goes on where it was, in two others at once and in itself, and its clock is right', async () => {
-    const guest = await LinuxVm.start({ devices: [] })
+    const guest = await LinuxVm.start({ devices: [], shape: 'none' })
     guest.type('i=0; while true; do i=$((i+1)); echo "count $i $(date +%s)"; sleep 0.05; done')
     await guest.until(/^count 5 /m)
     await guest.vm.pause()

@@ -40,11 +40,12 @@ describeLinux('virtio-vsock in Linux', () => {
   beforeAll(async () => {
     folder = mkdtempSync(join(tmpdir(), 'vmm-vsock-'))
     path = join(folder, 'v.sock')
-    vsock = new Vsock({ guestCid: 3 })
     linux = await LinuxVm.start({
       initrd: 'programs.cpio',
+      shape: 'vsock',
       devices: [
         async (host) => {
+          vsock = new Vsock({ guestCid: 3 })
           host.virtio.attach(vsock)
           host.own(vsock)
           host.own(await UnixSocketBridge.listen({ vsock, path, connectTimeout: PATIENCE_MS }))
