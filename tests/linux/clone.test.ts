@@ -7,7 +7,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { VM_GENERATION_ID_SIZE } from '@vmm/devices'
-import { Vsock, type VsockStream } from '@vmm/devices/virtio'
+import { Blk, BufferDisk, Net, UserNetwork, Vsock, type VsockStream } from '@vmm/devices/virtio'
 import { type AttachDevice, stateFromJson, stateToJson } from '@vmm/microvm'
 import { Snapshot, writeSnapshot } from '@vmm/snapshot'
 import { afterAll, beforeAll, expect, test } from 'vitest'
@@ -156,6 +156,57 @@ describeLinux('clones of a saved guest', () => {
       expect(cell.said).toEqual([`from ${generation}`])
       expect(cell.linux.warnings).toEqual([])
       path = await save(cell, `generation-${generation}`)
+    }
+  })
+})
+
+describeLinux('a clone with another disk and network', () => {
+  const SECTOR_SIZE = 512
+  const [SECTORS, MORE_SECTORS] = [2048, 4096]
+  /** What is in a gratuitous ARP packet, behind 14 bytes of Ethernet. */
+  const [ETHERTYPE_OFFSET, ETHERTYPE_ARP, SENDER_IP_OFFSET] = [12, 0x0806, 28]
+
+  test('takes the size of the disk, and announces itself', async () => {
+    const path = mkdtempSync(join(tmpdir(), 'vmm-clone-'))
+    const announced: string[] = []
+    const devices = (sectors: number): AttachDevice[] => {
+      const network = new UserNetwork({
+        receive: (frame) => {
+          const bytes = Buffer.from(frame)
+          if (bytes.readUInt16BE(ETHERTYPE_OFFSET) !== ETHERTYPE_ARP) return
+          announced.push(bytes.subarray(SENDER_IP_OFFSET, SENDER_IP_OFFSET + 4).join('.'))
+        },
+      })
+      const disk = new BufferDisk(new Uint8Array(sectors * SECTOR_SIZE))
+      return [
+        (host) => host.virtio.attach(new Blk({ disk })),
+        (host) => host.virtio.attach(new Net({ network })),
+      ]
+    }
+    try {
+      const linux = await LinuxVm.start({ devices: devices(SECTORS) })
+      linux.type('ip addr add 10.0.0.2/24 dev eth0; ip link set eth0 up')
+      linux.type('echo "$(cat /sys/block/vda/size) sectors"')
+      await linux.until(new RegExp(`^${SECTORS} sectors\\n`, 'm'))
+      await linux.vm.pause()
+      await writeSnapshot(path, { state: stateToJson(await linux.vm.state()), memory: linux.vm.memory })
+      linux.vm.stop('saved')
+      await linux.ended
+      expect(announced).toEqual([])
+
+      const snapshot = Snapshot.open(path)
+      const clone = await LinuxVm.restore(stateFromJson(snapshot.state), snapshot.mapMemory(), {
+        devices: devices(MORE_SECTORS),
+      })
+      snapshot.close()
+      while (announced.length === 0) await new Promise((go) => setTimeout(go, 5))
+      expect(announced[0]).toBe('10.0.0.2')
+      clone.type('echo "$(cat /sys/block/vda/size) sectors"')
+      await clone.until(new RegExp(`^${MORE_SECTORS} sectors\\n`, 'm'))
+      clone.vm.stop('seen')
+      await clone.ended
+    } finally {
+      rmSync(path, { recursive: true })
     }
   })
 })
