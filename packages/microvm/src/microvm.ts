@@ -16,7 +16,7 @@ import { MicroVmError } from './error.ts'
 import { GenerationId } from './generation-id.ts'
 import { loadImages } from './images.ts'
 import { InterruptLines } from './interrupt-lines.ts'
-import { equipVm } from './kvm-vm.ts'
+import { createKvmVm } from './kvm-vm.ts'
 import { attachLegacyDevices, LEGACY_ACPI_DEVICES, type LegacyDevices } from './legacy-devices.ts'
 import {
   checkAgainstHost,
@@ -126,7 +126,8 @@ export class MicroVm {
 
   private constructor({ kvm, ram, cleanup, options, saved }: Foundation) {
     const { memory } = ram
-    const vm = cleanup.add(kvm.createVm())
+    const own = <T extends { close(): void }>(owner: T): T => cleanup.add(owner)
+    const { vm, registers } = createKvmVm(kvm, { memory, saved: saved?.kvm, own })
     this.#kvm = kvm
     this.#vm = vm
     this.#cleanup = cleanup
@@ -134,8 +135,6 @@ export class MicroVm {
     this.ram = ram
     this.memory = memory
     this.#cpus = new VcpuGroup({ pio: this.pio, mmio: this.mmio, events: this.#events })
-    equipVm(vm, memory, saved?.kvm)
-    const own = <T extends { close(): void }>(owner: T): T => cleanup.add(owner)
     this.#lines = new InterruptLines({ vm, own })
     this.#legacy = attachLegacyDevices(
       {
@@ -156,7 +155,7 @@ export class MicroVm {
         onError: (cause) => this.#cpus.stop({ kind: 'failed', reason: (cause as Error).message, cause }),
       }),
     )
-    this.#virtio = new VirtioBus({ vm, memory, mmio: this.mmio, events, own }, saved?.virtio)
+    this.#virtio = new VirtioBus({ vm, memory, mmio: this.mmio, events, registers, own }, saved?.virtio)
   }
 
   /** Makes the VM generation ID, and describes all devices. After they are there. */

@@ -1,6 +1,6 @@
 /**
  * Virtio devices on MMIO, wired to KVM so that the guest's data path leads to no exit: register pages are read-only
- * memory slots, doorbells are ioeventfds, interrupts are irqfds.
+ * memory, doorbells are ioeventfds, interrupts are irqfds.
  */
 import type { Bus } from '@vmm/devices'
 import {
@@ -15,11 +15,12 @@ import {
   type VirtioEvents,
 } from '@vmm/devices/virtio'
 import type { EventManager } from '@vmm/event-manager'
-import { KVM_CAP_READONLY_MEM, KVM_MEM_READONLY, type Vm } from '@vmm/kvm-ioctls'
+import type { Vm } from '@vmm/kvm-ioctls'
 import type { AcpiDevice, Cmdline } from '@vmm/linux-loader'
-import { EventFd, Mapping } from '@vmm/sys-util'
+import { EventFd } from '@vmm/sys-util'
 import type { GuestMemory } from '@vmm/vm-memory'
 import { MicroVmError } from './error.ts'
+import type { RegisterWindow } from './register-window.ts'
 
 /** Interrupts of a PC's ISA bus. */
 const ISA_IRQS = 16
@@ -32,6 +33,8 @@ export interface VirtioHost {
   readonly memory: GuestMemory
   readonly mmio: Bus
   readonly events: EventManager
+  /** Where the guest reads registers without an exit; undefined where it cannot. */
+  readonly registers: RegisterWindow | undefined
   /** Takes what is to be closed when the VM is. */
   own<T extends { close(): void }>(owner: T): T
 }
@@ -44,13 +47,11 @@ export class VirtioBus {
   readonly #transports: MmioTransport[] = []
   /** Of a VM that is restored: what its devices were, in order. */
   readonly #saved: readonly MmioTransportState[] | undefined
-  readonly #pagesAreMapped: boolean
 
   /** @param saved what {@link state} gave, for the devices that are about to be attached again */
   constructor(host: VirtioHost, saved?: readonly MmioTransportState[]) {
     this.#host = host
     this.#saved = saved
-    this.#pagesAreMapped = host.vm.checkExtension(KVM_CAP_READONLY_MEM) > 0
   }
 
   /** The interrupts that no PC knows by itself: for the MP table. */
@@ -64,22 +65,20 @@ export class VirtioBus {
    * @throws DevicesError ERR_DEVICE_STATE where another device was saved in this place
    */
   attach(device: VirtioDevice, events?: VirtioEvents): void {
-    const { vm, memory, mmio, own } = this.#host
+    const { vm, memory, mmio, registers, own } = this.#host
     const place = this.#slots.take()
     const interrupt = own(new EventFd())
     vm.registerIrqfd(interrupt.fd, place.gsi)
-    const page = own(new Mapping({ size: VIRTIO_MMIO_SIZE }))
     const transport = this.#transport({
       device,
       memory,
       events,
       interrupt: { trigger: () => interrupt.write() },
-      page: new Uint8Array(page.view()),
+      page: registers?.page(place.address) ?? new Uint8Array(VIRTIO_MMIO_SIZE),
       // Who reads the status by an exit pays for the acknowledgement's exit as well.
-      ackDoorbell: this.#pagesAreMapped,
+      ackDoorbell: registers !== undefined,
     })
     mmio.register({ name: 'virtio-mmio', base: place.address, size: place.size, device: transport })
-    if (this.#pagesAreMapped) this.#mapPage(place, page)
     for (const bell of transport.doorbells) {
       const rung = this.#doorbell(place, bell)
       own(this.#host.events.onEventFd(rung, () => transport.notify(bell.value)))
@@ -138,18 +137,6 @@ export class VirtioBus {
       memory: { start: address, size },
       gsi,
     }))
-  }
-
-  /** Reads of the registers become reads of memory; writes still come out of the guest. */
-  #mapPage(place: MmioSlot, page: Mapping): void {
-    const { vm, memory } = this.#host
-    vm.setUserMemoryRegion({
-      slot: memory.regions.length + this.#places.length,
-      flags: KVM_MEM_READONLY,
-      guestAddress: place.address,
-      size: place.size,
-      hostAddress: page.address,
-    })
   }
 
   #doorbell(place: MmioSlot, { offset, size, value }: MmioDoorbell): EventFd {

@@ -1,0 +1,98 @@
+/**
+ * Going on with a saved VM: from the opening of the snapshot to the guest's first instruction, for guests of several sizes,
+ * beside KVM_CREATE_VM alone. It takes no longer for more memory, which is mapped and not read.
+ */
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { buildBareGuest } from '../guest/bare/build.mjs'
+import { Kvm } from '../packages/kvm-ioctls/dist/index.js'
+import { MicroVm, stateFromJson, stateToJson } from '../packages/microvm/dist/index.js'
+import { Snapshot, writeSnapshot } from '../packages/snapshot/dist/index.js'
+import { median, printIfMain, row } from './support/report.mjs'
+
+const MIB = 2 ** 20
+const SIZES_MIB = [64, 512, 4096]
+const ROUNDS = 21
+const PROGRAM = fileURLToPath(new URL('../guest/bare/programs/restored.c', import.meta.url))
+
+/** Saves a VM where its guest has booted. */
+async function save(folder, memory) {
+  let saved
+  const vm = await MicroVm.create({
+    kernel: await buildBareGuest(PROGRAM),
+    entry: 'pvh',
+    memory,
+    events: {
+      // At once: the guest gets no further.
+      bootMarker: () => {
+        saved = vm.pause().then(async () => {
+          await writeSnapshot(folder, { state: stateToJson(await vm.state()), memory: vm.memory })
+          vm.stop('saved')
+        })
+      },
+    },
+  })
+  await vm.run()
+  await saved
+  vm.close()
+}
+
+/** Milliseconds until the guest has come out with its first instruction. */
+async function restore(folder) {
+  const start = performance.now()
+  let first
+  const snapshot = Snapshot.open(folder)
+  const vm = await MicroVm.restore(stateFromJson(snapshot.state), snapshot.mapMemory(), {
+    events: {
+      exit: () => {
+        if (first !== undefined) return
+        first = performance.now()
+        vm.stop('seen')
+      },
+    },
+  })
+  snapshot.close()
+  await vm.run()
+  vm.close()
+  return first - start
+}
+
+/** Milliseconds of KVM_CREATE_VM. */
+function createVm() {
+  const kvm = Kvm.open()
+  const start = performance.now()
+  const vm = kvm.createVm()
+  const took = performance.now() - start
+  vm.close()
+  kvm.close()
+  return took
+}
+
+export async function run() {
+  const base = mkdtempSync(join(tmpdir(), 'vmm-bench-restore-'))
+  try {
+    const folders = SIZES_MIB.map((size) => join(base, String(size)))
+    for (const [index, folder] of folders.entries()) await save(folder, SIZES_MIB[index] * MIB)
+    const took = folders.map(() => [])
+    const floor = []
+    for (let round = 0; round < ROUNDS; round++) {
+      for (const [index, folder] of folders.entries()) took[index].push(await restore(folder))
+      floor.push(createVm())
+    }
+    return SIZES_MIB.map((size, index) =>
+      row({
+        name: `restore to the guest's first instruction, ${size} MiB`,
+        figure: median(took[index]),
+        unit: 'ms',
+        peer: 'KVM_CREATE_VM alone',
+        peerFigure: median(floor),
+      }),
+    )
+  } finally {
+    rmSync(base, { recursive: true })
+  }
+}
+
+await printIfMain(import.meta, run)
