@@ -10,7 +10,7 @@ import { afterAll } from 'vitest'
 const PACKAGE = join(import.meta.dirname, '..')
 
 /** A directory below the package, which lasts as long as the test file. */
-export function workDirectory(): string {
+function workDirectory(): string {
   const directory = mkdtempSync(join(PACKAGE, 'node_modules', 'test-'))
   afterAll(() => rmSync(directory, { recursive: true, force: true }))
   return directory
