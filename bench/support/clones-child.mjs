@@ -10,6 +10,7 @@ import { Snapshot } from '../../packages/snapshot/dist/index.js'
 import { privateRuns } from '../../packages/vm-memory/dist/mmap.js'
 
 const SETTLE_MS = 3000
+const WARM_UP = 20
 const [folder, countText] = process.argv.slice(2)
 const count = Number(countText)
 
@@ -32,8 +33,11 @@ const stop = async ({ vm, ended }) => {
   vm.close()
 }
 
-// What the first one loads stays.
-await stop(await start())
+// What the first ones have V8 load and compile stays.
+const first = []
+for (let i = 0; i < WARM_UP; i++) first.push(await start())
+await sleep(SETTLE_MS)
+await Promise.all(first.map(stop))
 const processKib = pssKib()
 
 const kvm = Kvm.open()
