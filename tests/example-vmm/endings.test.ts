@@ -17,7 +17,7 @@ import { TerminalSession } from '../support/terminal.ts'
 
 const LOAD_ADDRESS = 0x100_0000
 /** Where no memory and no device is. */
-const NOWHERE = 0xd000_0000
+const NOWHERE = 0xe000_0000
 const SIGNALS = { SIGHUP: 1, SIGINT: 2, SIGTERM: 15 } as const
 
 let folder: string
@@ -67,7 +67,7 @@ describeWithKvm('example-vmm ends', () => {
 
   test('with 3 where KVM cannot go on, and says where and the bytes', async () => {
     const { status, stderr } = await runVmm(run('nowhere', jumpTo(NOWHERE)))
-    expect(stderr).toMatch(/^example-vmm: .*bytes .* RIP 0xd0000000 in long mode CPL 0\)\n$/)
+    expect(stderr).toMatch(/^example-vmm: .*bytes .* RIP 0xe0000000 in long mode CPL 0\)\n$/)
     expect(status).toBe(3)
   })
 

@@ -26,7 +26,7 @@ const LOAD_ADDRESS = 2 * MIB
 /** For a queue. */
 const RING = 3 * MIB
 /** Where a guest has neither memory nor a device. */
-const NOWHERE = 0xd000_0000
+const NOWHERE = 0xe000_0000
 /** A port of this program: reads 0 until the guest shall go on, and takes what it says then. */
 const GO_PORT = 0x500
 
