@@ -3,7 +3,13 @@
  */
 import type { Readable } from 'node:stream'
 import { connectInput } from '@vmm/devices'
-import { type AttachDevice, MicroVm, type MicroVmEnd, type RestoreOptions, stateFromJson } from '@vmm/microvm'
+import {
+  type AttachDevice,
+  MicroVm,
+  type MicroVmEnd,
+  type MicroVmState,
+  type RestoreOptions,
+} from '@vmm/microvm'
 import type { Snapshot } from '@vmm/snapshot'
 import { attachDevices, type ConsoleKind, type DeviceOptions, deviceArguments } from './device-options.ts'
 import { type BalloonReport, VmBalloon } from './devices/balloon.ts'
@@ -48,14 +54,9 @@ export class Machine {
     )
   }
 
-  /**
-   * One that goes on where it was saved.
-   * @param state of the VM, as JSON
-   */
-  static restore(state: unknown, snapshot: Snapshot, parts: Parts, host: MachineHost): Promise<Machine> {
-    return Machine.#make(parts, host, (rest) =>
-      MicroVm.restore(stateFromJson(state), snapshot.mapMemory(), rest),
-    )
+  /** One that goes on where it was saved. */
+  static restore(state: MicroVmState, snapshot: Snapshot, parts: Parts, host: MachineHost): Promise<Machine> {
+    return Machine.#make(parts, host, (rest) => MicroVm.restore(state, snapshot.mapMemory(), rest))
   }
 
   static async #make(

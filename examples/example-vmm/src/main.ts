@@ -2,6 +2,7 @@
  * `example-vmm`: options in, a VM or several run to their end, exit status out.
  */
 import { writeFileSync } from 'node:fs'
+import { stateFromJson } from '@vmm/microvm'
 import { Snapshot } from '@vmm/snapshot'
 import { CloneOutput } from './clone-output.ts'
 import { replaceDevices } from './device-options.ts'
@@ -70,6 +71,8 @@ async function restore(args: readonly string[], options: RestoreOptions): Promis
   const folders: (string | undefined)[] = []
   try {
     const saved = readSaved(snapshot, folder)
+    // Once for all clones: none of them changes it.
+    const state = stateFromJson(saved.vm)
     for (let clone = 0; clone < clones; clone++) {
       const before = parseDeviceArguments(saved.deviceArguments, clone)
       const own = clone === 0 ? options : (parseArguments(args, clone) as RestoreOptions)
@@ -78,7 +81,7 @@ async function restore(args: readonly string[], options: RestoreOptions): Promis
       }
       const parts = { ...before, devices: replaceDevices(before.devices, own.devices) }
       const host = machineHost(report, kvm, clones > 1 ? clone : undefined)
-      machines.push(await Machine.restore(saved.vm, snapshot, parts, host))
+      machines.push(await Machine.restore(state, snapshot, parts, host))
       folders.push(own.snapshot)
     }
   } catch (error) {

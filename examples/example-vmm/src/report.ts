@@ -60,6 +60,11 @@ export interface FinalReport {
   readonly balloon: BalloonReport | null
 }
 
+/** Milliseconds as reports have them, to the hundredth. */
+export function inMs(ms: number): number {
+  return Math.round(ms * 100) / 100
+}
+
 /** Collects a report while the VM runs. */
 export class ReportBuilder {
   readonly #times = { vmReady: null, firstRun: null, bootMarker: null, exit: null } as {
@@ -72,7 +77,7 @@ export class ReportBuilder {
   /** Notes the time of an event, the first time it happens. */
   mark(event: keyof Report['times']): void {
     // performance.now() counts from the start of the process.
-    this.#times[event] ??= Math.round(performance.now() * 100) / 100
+    this.#times[event] ??= inMs(performance.now())
   }
 
   /** Counts an exit. */

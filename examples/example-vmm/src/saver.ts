@@ -4,7 +4,7 @@
 import { MicroVmError } from '@vmm/microvm'
 import { writeSnapshot } from '@vmm/snapshot'
 import type { Machine } from './machine.ts'
-import type { SnapshotReport } from './report.ts'
+import { inMs, type SnapshotReport } from './report.ts'
 import { savedState } from './saved.ts'
 
 /** How a VM is saved. */
@@ -92,9 +92,4 @@ export class Saver {
     saved({ ...written, pauseMs: inMs(running - start), totalMs: inMs(performance.now() - start) })
     if (thenExit) vm.stop('saved')
   }
-}
-
-/** To the hundredth. */
-function inMs(ms: number): number {
-  return Math.round(ms * 100) / 100
 }

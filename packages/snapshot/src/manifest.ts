@@ -4,7 +4,7 @@
  */
 import { createHash } from 'node:crypto'
 import { SnapshotError } from './error.ts'
-import { PAGE_SIZE } from './runs.ts'
+import { PAGE_SIZE, totalSize } from './runs.ts'
 
 /** In the folder. */
 export const MANIFEST_NAME = 'manifest.json'
@@ -77,7 +77,7 @@ export function fileNames({ state, memory }: Manifest): string[] {
 
 /** All of guest memory, in bytes. */
 export function memorySize({ memory }: Manifest): number {
-  return memory.ranges.reduce((sum, { size }) => sum + size, 0)
+  return totalSize(memory.ranges)
 }
 
 /** Above what any x86-64 CPU addresses. */

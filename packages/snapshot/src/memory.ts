@@ -8,7 +8,7 @@ import type { GuestMemory, GuestRegion } from '@vmm/vm-memory'
 import { type PageRun, privateRuns, touchedRuns } from '@vmm/vm-memory/mmap'
 import { openIn } from './folder.ts'
 import { type Origin, originOf } from './origin.ts'
-import { PAGE_SIZE, type Run, union } from './runs.ts'
+import { PAGE_SIZE, type Run, totalSize, union } from './runs.ts'
 
 /** Bytes to write at once: 1 MiB. */
 const CHUNK_SIZE = 2 ** 20
@@ -93,7 +93,7 @@ export async function writeSparse(
       from = to
     }
   })
-  await file.truncate(memory.regions.reduce((sum, { size }) => sum + size, 0))
+  await file.truncate(totalSize(memory.regions))
   return written
 }
 

@@ -13,9 +13,9 @@ export interface Run {
   readonly size: number
 }
 
-/** The bytes of all runs. */
-export function totalSize(runs: readonly Run[]): number {
-  return runs.reduce((sum, { size }) => sum + size, 0)
+/** The bytes of all of them together: runs, ranges, regions. */
+export function totalSize(parts: readonly { readonly size: number }[]): number {
+  return parts.reduce((sum, { size }) => sum + size, 0)
 }
 
 /** What is in one of two lists, in order, joined where it meets. */

@@ -105,7 +105,7 @@ export async function writeSnapshot(folder: string, content: SnapshotContent): P
   async function writeWhole(): Promise<{ layer: SnapshotLayer; bytes: number }> {
     const name = `memory-${id}.bin`
     const bytes = await writeSparse(await create(name), memory, possibleRuns(memory))
-    return { layer: { file: name, size: memory.regions.reduce((sum, { size }) => sum + size, 0) }, bytes }
+    return { layer: { file: name, size: totalSize(memory.regions) }, bytes }
   }
 
   async function writeChanges(): Promise<{ layer: SnapshotLayer; bytes: number }> {
