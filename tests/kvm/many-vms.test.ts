@@ -3,11 +3,10 @@
  * as large as it says.
  */
 import { execFile } from 'node:child_process'
-import { mkdtempSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
-import { build } from 'tsup'
 import { afterAll, beforeAll, expect, test } from 'vitest'
+import { type Bundle, bundle } from '../support/bundle.ts'
 import { describeWithKvm } from '../support/kvm.ts'
 
 const ROOT = join(import.meta.dirname, '../..')
@@ -15,7 +14,7 @@ const ROOT = join(import.meta.dirname, '../..')
 const GROWTH_MAX = 16_384
 const HEAP_GROWTH_MAX = 4096
 
-let folder: string
+let bundled: Bundle
 
 /** Runs tests/support/many-vms.ts. */
 async function run(command: string, threads: number | undefined) {
@@ -23,7 +22,7 @@ async function run(command: string, threads: number | undefined) {
   const sized = threads === undefined ? env : { ...env, UV_THREADPOOL_SIZE: String(threads) }
   const { stdout } = await promisify(execFile)(
     process.execPath,
-    [join(folder, 'many-vms.js'), command, folder],
+    [join(bundled.folder, 'many-vms.js'), command, bundled.folder],
     { env: sized },
   )
   return JSON.parse(stdout)
@@ -39,23 +38,9 @@ const counted = ({ descriptors, kvmMappings, guestSized, active }: Record<string
 
 describeWithKvm('many VMs in one process', () => {
   beforeAll(async () => {
-    folder = mkdtempSync(join(ROOT, 'node_modules', 'test-'))
-    await build({
-      entry: { 'many-vms': join(ROOT, 'tests/support/many-vms.ts') },
-      outDir: folder,
-      config: false,
-      format: 'esm',
-      target: 'node20',
-      noExternal: [/^@vmm\//],
-      external: ['koffi'],
-      esbuildOptions: (options) => {
-        options.conditions = ['@vmm/source']
-      },
-      outExtension: () => ({ js: '.js' }),
-      silent: true,
-    })
+    bundled = await bundle(ROOT, { 'many-vms': join(ROOT, 'tests/support/many-vms.ts') })
   })
-  afterAll(() => rmSync(folder, { recursive: true }))
+  afterAll(() => bundled.remove())
 
   test('200 at once: those that die take nobody along, and nothing is left of any', async () => {
     const { ends, aliveAtOnce, before, after } = await run('hundreds', 208)

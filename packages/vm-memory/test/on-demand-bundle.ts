@@ -1,11 +1,10 @@
 /**
  * `@vmm/vm-memory/on-demand` as JavaScript: its workers know nothing of vitest's TypeScript.
  */
-import { mkdtempSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { UserFaultFd } from '@vmm/sys-util'
-import { build } from 'tsup'
+import { bundle } from '../../../tests/support/bundle.ts'
 import type * as OnDemand from '../src/on-demand.ts'
 
 const PACKAGE = join(import.meta.dirname, '..')
@@ -28,25 +27,11 @@ export async function bundleOnDemand(): Promise<{
   url: string
   remove: () => void
 }> {
-  const outDir = mkdtempSync(join(PACKAGE, 'node_modules', 'test-'))
-  await build({
-    entry: {
-      'on-demand': join(PACKAGE, 'src', 'on-demand.ts'),
-      'fault-thread': join(PACKAGE, 'src', 'on-demand', 'fault-thread.ts'),
-      'provider-thread': join(PACKAGE, 'src', 'on-demand', 'provider-thread.ts'),
-    },
-    outDir,
-    config: false,
-    format: 'esm',
-    target: 'node20',
-    noExternal: [/^@vmm\//],
-    external: ['koffi'],
-    esbuildOptions: (options) => {
-      options.conditions = ['@vmm/source']
-    },
-    outExtension: () => ({ js: '.js' }),
-    silent: true,
+  const { folder, remove } = await bundle(PACKAGE, {
+    'on-demand': join(PACKAGE, 'src', 'on-demand.ts'),
+    'fault-thread': join(PACKAGE, 'src', 'on-demand', 'fault-thread.ts'),
+    'provider-thread': join(PACKAGE, 'src', 'on-demand', 'provider-thread.ts'),
   })
-  const url = pathToFileURL(join(outDir, 'on-demand.js')).href
-  return { module: await import(url), url, remove: () => rmSync(outDir, { recursive: true, force: true }) }
+  const url = pathToFileURL(join(folder, 'on-demand.js')).href
+  return { module: await import(url), url, remove }
 }
