@@ -20,6 +20,13 @@ function nameModules({ project }) {
   }
 }
 
+/** Sources are named, and not linked: where they are to be read on the web depends on the clone. */
+function unlinkSources({ project }) {
+  for (const { sources = [] } of Object.values(project.reflections)) {
+    for (const source of sources) delete source.url
+  }
+}
+
 /** Warns of exports without a sentence; TypeDoc's own check wants one for every method, too: dispose is said to dispose. */
 function findUndocumented({ project }, logger) {
   for (const entry of project.children ?? []) {
@@ -36,6 +43,7 @@ function findUndocumented({ project }, logger) {
 /** TypeDoc calls this. */
 export function load(app) {
   app.converter.on(Converter.EVENT_RESOLVE_BEGIN, nameModules)
+  app.converter.on(Converter.EVENT_RESOLVE_END, unlinkSources)
   app.converter.on(Converter.EVENT_RESOLVE_END, (context) => findUndocumented(context, app.logger))
 }
 
@@ -51,6 +59,9 @@ export default {
   out: '.cache/docs',
   excludeInternal: true,
   excludePrivate: true,
+  // The same site wherever the clone comes from, and where it has no remote.
+  disableGit: true,
+  sourceLinkTemplate: '{path}',
   validation: { notExported: true, invalidLink: true, notDocumented: false },
   treatWarningsAsErrors: true,
 }
