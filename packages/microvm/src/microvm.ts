@@ -72,13 +72,14 @@ export class MicroVm {
   readonly #legacy: LegacyDevices
   readonly #virtio: VirtioBus
   #generationId: GenerationId | undefined
+  #phase: 'made' | 'running' | 'over' = 'made'
   readonly #cpus: VcpuGroup
   #paused: Promise<void> | undefined
   readonly #settle: (() => Promise<void>)[] = []
 
   /**
    * Makes a VM, its devices, and loads its kernel.
-   * @throws MicroVmError for what is impossible, LoaderError for files that cannot be read, KvmError and SystemError for
+   * @throws MicroVmError for what is wrong or impossible, LoaderError for files that cannot be read, KvmError and SystemError for
    *   what the host lacks, and what the devices throw
    */
   static async create(options: MicroVmOptions): Promise<MicroVm> {
@@ -180,7 +181,13 @@ export class MicroVm {
       beforeClose: (settle) => this.#settle.push(settle),
       warn: (message) => this.#events.warning?.(message),
     }
-    for (const attach of devices) await attach(host)
+    for (const [index, attach] of devices.entries()) {
+      if (typeof attach !== 'function') {
+        const wanted = 'a function, such as (host) => host.virtio.attach(new Rng())'
+        throw new MicroVmError('ERR_MICROVM_OPTION', `devices[${index}] is not ${wanted}`)
+      }
+      await attach(host)
+    }
   }
 
   async #boot(settings: MicroVmSettings): Promise<void> {
@@ -230,9 +237,25 @@ export class MicroVm {
    * Runs the vCPUs until something ends the VM. Each holds a thread of libuv's pool meanwhile, whether it runs or is paused: see
    * UV_THREADPOOL_SIZE. Once only; a VM that was refused can be run later.
    * @returns what ended it; what fails on the host's side is an end too, of the kind `failed`
-   * @throws MicroVmError ERR_MICROVM_THREADS where there are too few threads for all vCPUs: none of them has run then
+   * @throws MicroVmError ERR_MICROVM_THREADS where there are too few threads for all vCPUs: none of them has run then;
+   *   ERR_MICROVM_RUN_ONCE for a VM that runs, has run, or is closed
    */
   async run(): Promise<MicroVmEnd> {
+    if (this.#phase !== 'made') {
+      throw new MicroVmError('ERR_MICROVM_RUN_ONCE', 'a VM runs once: make another one')
+    }
+    this.#phase = 'running'
+    try {
+      const end = await this.#runToEnd()
+      this.#phase = 'over'
+      return end
+    } catch (error) {
+      this.#phase = 'made'
+      throw error
+    }
+  }
+
+  async #runToEnd(): Promise<MicroVmEnd> {
     const end = await this.#cpus.run(() => {
       this.ram.failed?.then((cause) => this.#cpus.stop({ kind: 'failed', reason: cause.message, cause }))
       this.#lines.release()
@@ -294,8 +317,18 @@ export class MicroVm {
     }
   }
 
-  /** Frees everything. Idempotent; not while {@link run} is under way. */
+  /**
+   * Frees everything. Idempotent.
+   * @throws MicroVmError ERR_MICROVM_RUNNING while {@link run} is under way: {@link stop} the VM and wait for it
+   */
   close(): void {
+    if (this.#phase === 'running') {
+      throw new MicroVmError(
+        'ERR_MICROVM_RUNNING',
+        'the VM runs: call stop, and close it when run has settled',
+      )
+    }
+    this.#phase = 'over'
     this.#cleanup.close()
   }
 

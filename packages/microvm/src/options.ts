@@ -84,14 +84,28 @@ export type MicroVmSettings = {
     : NonNullable<MicroVmOptions[K]>
 }
 
-/** @internal */
+const ENTRIES: readonly KernelEntry[] = ['auto', 'linux64', 'pvh', 'bzimage']
+const DISCOVERIES: readonly Discovery[] = ['both', 'acpi', 'cmdline']
+
+function oneOf<T extends string>(option: string, value: T, allowed: readonly T[]): T {
+  if (allowed.includes(value)) return value
+  throw new MicroVmError('ERR_MICROVM_OPTION', `${option} is one of ${allowed.join(', ')}, not ${value}`)
+}
+
+/**
+ * @internal
+ * @throws MicroVmError ERR_MICROVM_OPTION, for callers whose compiler has not checked
+ */
 export function withDefaults(options: MicroVmOptions): MicroVmSettings {
+  if (typeof options?.kernel !== 'string') {
+    throw new MicroVmError('ERR_MICROVM_OPTION', 'kernel, the path of a kernel image, is missing')
+  }
   return {
     kernel: options.kernel,
-    entry: options.entry ?? 'auto',
+    entry: oneOf('entry', options.entry ?? 'auto', ENTRIES),
     initrd: options.initrd,
     cmdline: options.cmdline ?? DEFAULT_CMDLINE,
-    discovery: options.discovery ?? 'both',
+    discovery: oneOf('discovery', options.discovery ?? 'both', DISCOVERIES),
     memory: options.memory ?? MEMORY_DEFAULT,
     transparentHugePages: options.transparentHugePages ?? false,
     cpus: options.cpus ?? 1,

@@ -22,7 +22,8 @@ export function openIn(folder: string, name: string, missing: MissingCode): numb
   } catch (cause) {
     const { code } = cause as NodeJS.ErrnoException
     const isMissing = code === 'ENOENT' || code === 'ENOTDIR' || code === 'ELOOP'
-    const what = isMissing ? `there is no ${name}` : `${name} cannot be read: ${code}`
+    const soWhat = missing === 'ERR_SNAPSHOT_MISSING' ? ', and so no snapshot' : ''
+    const what = isMissing ? `there is no ${name}${soWhat}` : `${name} cannot be read: ${code}`
     throw new SnapshotError(isMissing ? missing : 'ERR_SNAPSHOT_IO', `${folder}: ${what}`, cause)
   }
 }

@@ -58,7 +58,7 @@ export function checkCoreState(
 ): { readonly status: number; readonly registers: readonly VirtqueueRegisters[] } {
   const check = new StateChecker('virtio', state)
   const { device } = target
-  check.oneOf('type', [device.type])
+  if (state.type !== device.type) check.refuse('type', `${device.type}, as this device's is`)
   const status = check.bits('status', 0xff)
   if (!LEGAL_STEPS.includes(status & ~(NEEDS_RESET | FAILED))) check.refuse('status', 'a status')
   const offered = check.bitsArray('offeredFeatures', 2, 2, 0xffff_ffff)

@@ -48,7 +48,7 @@ export function openTap(name: string, options: TapOptions = {}): Tap {
   checkName(name)
   const before = interfaceInfo(name)
   if (before === undefined && !create) {
-    const what = `tap ${name} does not exist: create it (ip tuntap add dev ${name} mode tap), or ask for that`
+    const what = `tap ${name} does not exist: make it first, by ip tuntap add dev ${name} mode tap, or by the option create`
     throw new NetError('ERR_NET_TAP_MISSING', what)
   }
   if (before !== undefined && !before.isTap) {
