@@ -109,7 +109,8 @@ describe('a hostile driver of virtio-fs', () => {
         expect(client.transport.failures).toEqual([])
         await client.init()
         expect([device.nodes, device.handles]).toEqual([0, 0])
-        expect((await client.lookup(1, 'dir')).mode).toBe(0o040755)
+        // What is in it may have been renamed, removed or made anew: that is a driver's right.
+        expect((await client.getattr(1)).mode & spec.S_IFMT).toBe(spec.S_IFDIR)
       }),
       { numRuns: 300 },
     )
