@@ -7,6 +7,8 @@ import {
   type VmGenerationIdState,
 } from '@vmm/devices'
 import { type GenerationIdLocation, VM_GENERATION_ID_START } from '@vmm/linux-loader'
+import { copyInto } from '@vmm/sys-util'
+import type { GuestMemory } from '@vmm/vm-memory'
 
 /** Where a saved VM has its ID. */
 export interface GenerationIdState {
@@ -17,7 +19,8 @@ export interface GenerationIdState {
 
 /** What the ID is part of. */
 export interface GenerationIdHost {
-  readonly memory: GenerationIdMemory
+  /** Mapped. */
+  readonly memory: GuestMemory
   /** An interrupt line. */
   interrupt(gsi: number): Interrupt
 }
@@ -42,7 +45,7 @@ export class GenerationId {
    * @throws DevicesError ERR_DEVICE_STATE
    */
   static restore({ gsi, device }: GenerationIdState, host: GenerationIdHost): GenerationId {
-    const { memory } = host
+    const memory = withoutViews(host.memory)
     const restored = VmGenerationId.fromState(device, { memory, interrupt: host.interrupt(gsi) })
     restored.regenerate()
     return new GenerationId(restored, gsi)
@@ -55,5 +58,16 @@ export class GenerationId {
 
   state(): GenerationIdState {
     return { gsi: this.#gsi, device: this.#device.state() }
+  }
+}
+
+/** Writes by address, so that a restore takes no longer for a large guest: V8 is slow to make a view of its memory. */
+function withoutViews(memory: GuestMemory): GenerationIdMemory {
+  return {
+    checkRange: (address, length) => memory.checkRange(address, length),
+    writeSlice(address, bytes) {
+      copyInto(memory.hostAddress(address, bytes.length), bytes)
+      memory.markDirty(address, bytes.length)
+    },
   }
 }

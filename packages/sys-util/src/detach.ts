@@ -2,7 +2,7 @@
  * Cuts an ArrayBuffer off its memory, so that a stale view throws a TypeError instead of reaching memory that
  * has been unmapped. `structuredClone` will not do: Node.js copies buffers over foreign memory, without a word.
  */
-type Transfer = (this: ArrayBuffer) => ArrayBuffer
+type Transfer = (this: ArrayBuffer, length: number) => ArrayBuffer
 
 let transfer: Transfer | undefined
 
@@ -18,5 +18,6 @@ function findTransfer(): Transfer {
 /** Detaches a buffer: its length is 0 from now on, and every access through a view of it throws a TypeError. */
 export function detach(buffer: ArrayBuffer): void {
   transfer ??= findTransfer()
-  transfer.call(buffer)
+  // To a buffer of no bytes: V8 would else count the memory as in use until it next collects garbage.
+  transfer.call(buffer, 0)
 }

@@ -36,6 +36,14 @@ export function pwriteFrom(fd: number, address: Address, length: number, offset:
 /** Flag of {@link IoVector.readFrom} and `writeTo`: -EAGAIN instead of waiting for the medium; fewer bytes where some are at hand. */
 export const RWF_NOWAIT = 0x8
 
+/**
+ * Copies bytes to an address: for a few in memory that nobody has a view of, as one of a whole guest costs V8 a collection of garbage.
+ * @param address the caller's to keep mapped
+ */
+export function copyInto(address: Address, bytes: Uint8Array): void {
+  libc().memcpy(address, koffi.address(bytes), bytes.length)
+}
+
 /** A list of pieces of memory, made once and filled again for each transfer. */
 export class IoVector {
   /** The most entries it takes. */

@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import {
+  copyInto,
   createMemfd,
   IOV_MAX,
   IoVector,
@@ -36,6 +37,13 @@ function memory() {
 }
 
 describe('at once', () => {
+  test('copies bytes to an address, and no more', () => {
+    const { bytes, start } = memory()
+    bytes.fill(9)
+    copyInto(start + 2, Uint8Array.of(0, 1, 2, 3).subarray(1))
+    expect(bytes.subarray(0, 7)).toEqual(Uint8Array.of(9, 9, 1, 2, 3, 9, 9))
+  })
+
   test('reads into an address and writes from one, numbers and bigints alike', () => {
     const { mapping, bytes, start } = memory()
     const { fd } = fileOf(new TextEncoder().encode('0123456789'))

@@ -2,7 +2,8 @@
  * Guest memory over mmap(2): what KVM, vhost and system calls can reach. Needs `@vmm/sys-util`.
  *
  * A range above 4 GiB is one mapping seen through several adjacent regions, so that its host addresses are
- * contiguous. Memory is taken from the host only as it is touched, huge pages apart.
+ * contiguous. Memory is taken from the host only as it is touched, huge pages apart; a view of it is made when somebody first
+ * looks, as V8 counts it as memory of its own.
  * @packageDocumentation
  */
 import { fstatSync, statfsSync } from 'node:fs'
@@ -158,7 +159,7 @@ export class MappedMemory implements Disposable {
           regions.push(
             new GuestRegion({
               start,
-              bytes: new Uint8Array(mapping.view(at, size)),
+              bytes: { size, open: () => viewOf(mapping, at, size) },
               hostAddress: mapping.address + BigInt(at),
               file: file && { fd: file.fd, offset: file.offset + at },
               dirty: options.trackDirty ? new DirtyBitmap(size) : undefined,
@@ -303,6 +304,12 @@ export class MappedMemory implements Disposable {
   [Symbol.dispose](): void {
     this.close()
   }
+}
+
+function viewOf(mapping: Mapping, offset: number, size: number): Uint8Array {
+  // As a view throws that was made before.
+  if (mapping.closed) throw new TypeError('guest memory is closed')
+  return new Uint8Array(mapping.view(offset, size))
 }
 
 function map(range: MemoryRange, flags: number, file: FileRange | undefined): Mapping {

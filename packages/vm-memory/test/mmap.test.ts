@@ -113,11 +113,14 @@ describe('mapped memory', () => {
     expect(memoryError(() => memory.hostAddress(0.5)).code).toBe('ERR_MEMORY_INVALID_ARGUMENT')
   })
 
-  test('throws from every stale view after close, which may be called twice', () => {
+  test.each([
+    ['stale view', true],
+    ['view that nobody has looked through', false],
+  ])('throws from every %s after close, which may be called twice', (_name, isLookedAt) => {
     const ram = MappedMemory.memfd([{ start: 0, size: 4 * PAGE }], { trackDirty: true })
     const { memory } = ram
     const [region] = memory.regions
-    const slice = memory.slice(0, 16)
+    const slice = isLookedAt ? memory.slice(0, 16) : new Uint8Array()
     const fd = region?.file?.fd ?? -1
     expect(fstatSync(fd).size).toBe(4 * PAGE)
     expect(ram.closed).toBe(false)
@@ -143,6 +146,22 @@ describe('mapped memory', () => {
     }
     expect(slice).toHaveLength(0)
     expect(() => fstatSync(fd)).toThrow(expect.objectContaining({ code: 'EBADF' }))
+  })
+
+  test('is memory of V8 only from the first look to close', () => {
+    const size = 2 ** 28
+    const before = process.memoryUsage().external
+    const counted = () => process.memoryUsage().external - before
+    const ram = own(MappedMemory.anonymous([{ start: 0, size }]))
+    expect(ram.memory.hostAddress(0, size)).toBe(ram.memory.regions[0]?.hostAddress)
+    expect(ram.memory.checkRange(0, size)).toBe(true)
+    const moved = ram.memory.regions[0]?.with({ start: 0x1000 })
+    expect(counted()).toBeLessThan(size / 2)
+    ram.memory.writeUint32(8, 42)
+    expect(counted()).toBeGreaterThan(size / 2)
+    expect(moved?.view.getUint32(8, true)).toBe(42)
+    ram.close()
+    expect(counted()).toBeLessThan(size / 2)
   })
 
   test('takes more than 4 GiB as adjacent regions over one mapping, untouched pages costing nothing', () => {

@@ -130,7 +130,7 @@ describe('a region', () => {
   test('moves to another address with its bytes', () => {
     const old = region(0x1000, 0x1000)
     old.view.setUint32(4, 42, true)
-    const moved = new GuestRegion({ ...old, start: 0x8000 })
+    const moved = old.with({ start: 0x8000 })
     expect(GuestMemory.fromRegions([moved]).readUint32(0x8004)).toBe(42)
   })
 

@@ -5,7 +5,6 @@ import type { MemoryError } from '../errors.ts'
 import { GuestMemory } from '../memory.ts'
 import { MappedMemory } from '../mmap.ts'
 import type { MemoryRange } from '../range.ts'
-import { GuestRegion } from '../region.ts'
 import type { HostRange } from './protocol.ts'
 
 /** What of it can be chosen. */
@@ -36,7 +35,7 @@ export class OnDemandMemory implements Disposable {
     const mapped = MappedMemory.anonymous(ranges, options)
     this.#mapped = mapped
     this.memory = GuestMemory.fromRegions(
-      mapped.memory.regions.map((region) => new GuestRegion({ ...region, onDemand: true })),
+      mapped.memory.regions.map((region) => region.with({ onDemand: true })),
     )
     this.failed = new Promise((resolve) => {
       this.#fail = resolve
