@@ -7,6 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { Kvm } from '../../packages/kvm-ioctls/dist/index.js'
 import { MicroVm, stateFromJson } from '../../packages/microvm/dist/index.js'
 import { Snapshot } from '../../packages/snapshot/dist/index.js'
+import { trimHeap } from '../../packages/sys-util/dist/index.js'
 import { privateRuns } from '../../packages/vm-memory/dist/mmap.js'
 
 const SETTLE_MS = 3000
@@ -14,9 +15,10 @@ const WARM_UP = 20
 const [folder, countText] = process.argv.slice(2)
 const count = Number(countText)
 
-/** KiB of this process, what it shares with others by its part. */
+/** KiB of this process, what it shares with others by its part; without what V8 and libc keep for later. */
 function pssKib() {
   globalThis.gc()
+  trimHeap()
   return Number(/^Pss:\s+(\d+) kB$/m.exec(readFileSync('/proc/self/smaps_rollup', 'latin1'))[1])
 }
 

@@ -4,6 +4,7 @@
 import { writeFileSync } from 'node:fs'
 import { stateFromJson } from '@vmm/microvm'
 import { Snapshot } from '@vmm/snapshot'
+import { trimHeap } from '@vmm/sys-util'
 import { CloneOutput } from './clone-output.ts'
 import { replaceDevices } from './device-options.ts'
 import { type RunEnd, runEnd, STATUS_HOST_FAILURE, STATUS_OK, STATUS_TIMEOUT, STATUS_USAGE } from './end.ts'
@@ -90,6 +91,8 @@ async function restore(args: readonly string[], options: RestoreOptions): Promis
   } finally {
     snapshot.close()
   }
+  // V8 has compiled a good deal meanwhile.
+  if (clones > 1) trimHeap()
   return supervise(machines, { report, options, folders })
 }
 

@@ -34,6 +34,7 @@ export { lockFile, unlockFile } from './file-lock.ts'
 export { FileStatus, FileSystemStatus } from './file-status.ts'
 export type { MemoryPieces, MemoryRegion } from './file-transfer.ts'
 export { FileTransfer, TO_FILE, TO_MEMORY } from './file-transfer.ts'
+export { trimHeap } from './heap.ts'
 export {
   FALLOC_FL_KEEP_SIZE,
   FALLOC_FL_PUNCH_HOLE,

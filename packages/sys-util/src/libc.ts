@@ -35,6 +35,7 @@ const prototypes = {
   linkat: 'int linkat(int from, const void *name, int to, const void *new_name, int flags)',
   lseek: 'int64_t lseek(int fd, int64_t offset, int whence)',
   madvise: 'int madvise(uintptr_t address, size_t length, int advice)',
+  malloc_trim: 'int malloc_trim(size_t pad)',
   memcpy: 'uintptr_t memcpy(uintptr_t to, uintptr_t from, size_t length)',
   memfd_create: 'int memfd_create(const char *name, unsigned int flags)',
   mkdirat: 'int mkdirat(int directory, const void *name, unsigned int mode)',
