@@ -1,14 +1,17 @@
 /**
  * The first program of each package's README, as somebody runs it who has copied it: on the built packages, in a folder where
- * a kernel is. What a line is said to print (`// prints 42`) it prints, in that order.
+ * a kernel is. What a line is said to print (`// prints 42`) it prints, in that order. And what else of a README is different for who
+ * reads it without the repository.
  */
 import { execFile } from 'node:child_process'
 import { mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { isBuiltin } from 'node:module'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { packageOf, specifiersOf } from '../publish/imports.ts'
 import { guestFile } from '../support/example-vmm.ts'
 import { describeLinux } from '../support/kvm.ts'
 import { firstProgram, linesFound } from '../support/readme.ts'
@@ -35,6 +38,25 @@ function testReadme(name: string): void {
     expect(linesFound(prints, stdout)).toEqual(prints)
   })
 }
+
+const INSTALL = /^`npm install (.*)`$/m
+
+describe('a README, read where npm shows it', () => {
+  const readmeOf = (folder: string) => readFileSync(join(root, folder, 'README.md'), 'utf8')
+  const texts = packages.map((name) => ({ name, readme: readmeOf(join('packages', name)) }))
+  const published = [...texts, { name: 'example-vmm', readme: readmeOf('examples/example-vmm') }]
+
+  test.each(texts)('$name: says what its program needs installed', ({ name, readme }) => {
+    const imported = specifiersOf(firstProgram(readme).text).filter((from) => !isBuiltin(from))
+    const needed = [`@vmm/${name}`, ...imported.map(packageOf)]
+    expect(INSTALL.exec(readme)?.[1]?.split(' ')).toEqual(expect.arrayContaining(needed))
+  })
+
+  test.each(published)('$name: has no link that leads into this repository', ({ readme }) => {
+    const links = [...readme.matchAll(/\]\(([^)]*)\)/g)].map(([, target = '']) => target)
+    expect(links.filter((target) => !target.startsWith('https://'))).toEqual([])
+  })
+})
 
 describe('packages that need no KVM', () => {
   for (const name of packages.filter((name) => !NEEDS_KVM.includes(name))) testReadme(name)

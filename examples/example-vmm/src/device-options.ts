@@ -37,28 +37,25 @@ export interface GivenDevices extends Omit<DeviceOptions, 'balloon' | 'rng'> {
 /** Where the guest's terminal is. */
 export type ConsoleKind = (typeof CONSOLES)[number]
 
+/** An option for each of several devices of a kind. */
+function several<T>(
+  flags: string,
+  description: string,
+  parse: (text: string, before?: readonly T[]) => readonly T[],
+): Option {
+  return new Option(flags, `${description}; more than once for more`).argParser(parse).default([], 'none')
+}
+
 /** Has a command take options for devices. */
 export function addDeviceOptions(command: Command): Command {
+  const disk = '--disk <path=FILE[,readonly=on][,id=NAME][,direct=on][,engine=NAME][,rate=BYTES][,iops=N]>'
+  const net = '--net <tap=NAME[,mac=MAC][,queues=N][,rate=BYTES][,pps=N]>'
+  const share = '--share <tag=NAME,path=DIRECTORY[,readonly=on]>'
   return command
-    .option(
-      '--disk <path=FILE[,readonly=on][,id=NAME][,direct=on][,engine=NAME][,rate=BYTES][,iops=N]>',
-      'a disk; more than once for more',
-      parseDisk,
-      [],
-    )
-    .option(
-      '--net <tap=NAME[,mac=MAC][,queues=N][,rate=BYTES][,pps=N]>',
-      'a network, on a tap; more than once for more',
-      parseNet,
-      [],
-    )
+    .addOption(several(disk, 'a disk', parseDisk))
+    .addOption(several(net, 'a network, on a tap', parseNet))
     .option('--rng [rate=BYTES][,rps=N]', 'give the guest random numbers by virtio-rng', parseRng)
-    .option(
-      '--share <tag=NAME,path=DIRECTORY[,readonly=on]>',
-      'a directory of the host, by virtio-fs; more than once for more',
-      parseShare,
-      [],
-    )
+    .addOption(several(share, 'a directory of the host, by virtio-fs', parseShare))
     .option('--vsock <cid=N,uds=PATH>', 'connect sockets of guest and host, by a Unix socket', parseVsock)
     .option(
       '--balloon [target=SIZE][,deflate-on-oom=on][,reporting=on][,stats=SECONDS]',

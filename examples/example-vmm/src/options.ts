@@ -115,7 +115,7 @@ function seconds(text: string): number {
 function addCommonOptions(command: Command): Command {
   return command
     .option('--kvm <path>', "the host's KVM device", '/dev/kvm')
-    .option('--timeout <seconds>', 'end the VM after so long, with exit status 4', seconds)
+    .option('--timeout <seconds>', 'end the VM after so many seconds, with exit status 4', seconds)
     .option('--report <path>', 'write times, exits and memory as JSON')
     .option('--snapshot <folder>', 'save the VM when it has booted (the boot marker), and at SIGUSR2')
     .addOption(new Option('--then <what>', 'what comes after that: the VM ends').choices(['exit']))
@@ -131,7 +131,7 @@ function newProgram(name: string): { program: Command; parse: (args: readonly st
   })
   return { program, parse }
 
-  /** @returns false where help or the version was asked for and has been printed */
+  /** @returns false where help was asked for and has been printed */
   function parse(args: readonly string[]): boolean {
     try {
       program.parse(args, { from: 'user' })
@@ -155,7 +155,7 @@ function newProgram(name: string): { program: Command; parse: (args: readonly st
 /**
  * Parses the arguments after the program's name.
  * @param clone the number that stands for `{n}` in arguments of `restore`
- * @returns the options, or undefined where help or the version was asked for and has been printed
+ * @returns the options, or undefined where help was asked for and has been printed
  * @throws UsageError
  */
 export function parseArguments(
@@ -174,7 +174,7 @@ export function parseArguments(
     )
     .option('--initrd <path>', 'initial RAM disk')
     .option('--cmdline <text>', `the kernel's command line (default: ${DEFAULT_CMDLINE})`)
-    .option('--memory <mib>', 'guest memory', wholeNumber(MEMORY_MIN / MIB, 2 ** 24, 'MiB'), 128)
+    .option('--memory <mib>', 'guest memory, in MiB', wholeNumber(MEMORY_MIN / MIB, 2 ** 24, 'MiB'), 128)
     .option('--transparent-huge-pages', 'guest memory in pages of 2 MiB where the host finds some', false)
     .option('--cpus <n>', 'number of vCPUs', wholeNumber(1, 254, 'vCPUs'), 1)
   addDeviceOptions(run).addOption(consoleOption())
