@@ -1,6 +1,7 @@
 /**
  * `@vmm/devices`: the bus of a virtual machine and the emulated devices on it. Pure TypeScript: no KVM, no
  * native code. What a device needs of the host it takes as an interface.
+ * @packageDocumentation
  */
 
 // The bus

@@ -84,7 +84,11 @@ export class VcpuState extends Attributed {
     return area
   }
 
-  /** @param area as long as {@link getXsave} gives it */
+  /**
+   * Sets all of the XSAVE area.
+   * @param area as long as {@link getXsave} gives it
+   * @throws KvmError ERR_KVM_OUT_OF_RANGE for another length
+   */
   setXsave(area: Uint8Array): void {
     const size = Math.max(XSAVE_SIZE, this.#xsaveSize)
     // KVM reads that many bytes, whatever there are.
@@ -133,6 +137,11 @@ export class VcpuState extends Attributed {
     return value
   }
 
+  /**
+   * Sets a register by its id. Needs KVM_CAP_ONE_REG.
+   * @param value as many bytes as the id says
+   * @throws KvmError ERR_KVM_OUT_OF_RANGE for another number of bytes
+   */
   setOneReg(id: bigint, value: Uint8Array): void {
     const size = oneRegSize(id)
     if (value.length !== size)
@@ -298,7 +307,11 @@ export class VcpuState extends Attributed {
     return state
   }
 
-  /** @param state as {@link getNestedState} gave it */
+  /**
+   * Sets the state of a guest's own hypervisor.
+   * @param state as {@link getNestedState} gave it
+   * @throws KvmError ERR_KVM_OUT_OF_RANGE for fewer bytes than it says itself
+   */
   setNestedState(state: Uint8Array): void {
     const size = state.length < NESTED_STATE_HEADER_SIZE ? Number.POSITIVE_INFINITY : nestedStateSize(state)
     // KVM reads as many bytes as the header says.

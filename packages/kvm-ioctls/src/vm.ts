@@ -51,9 +51,9 @@ export interface MemoryRegion {
 
 /** A slot that takes private memory from a guest_memfd. */
 export interface MemoryRegion2 extends MemoryRegion {
-  /** The guest_memfd, with `KVM_MEM_GUEST_MEMFD`. */
+  /** The descriptor of a guest_memfd, with the flag `KVM_MEM_GUEST_MEMFD`; default none. */
   readonly guestMemfd?: number
-  /** Where in it the slot begins, in bytes. */
+  /** Where in it the slot begins, in bytes, a multiple of the page size; default 0. */
   readonly guestMemfdOffset?: number
 }
 
@@ -194,7 +194,9 @@ export class Vm extends Handle {
    * Has KVM watch pages again. Needs KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2 enabled, with which {@link getDirtyLog} does
    * not do so itself.
    * @param bitmap which pages; its first bit is `firstPage`
-   * @param firstPage a multiple of 64
+   * @param firstPage a multiple of 64; default 0
+   * @param pages how many; default all of the bitmap
+   * @throws KvmError ERR_KVM_OUT_OF_RANGE for more pages than the bitmap has
    */
   clearDirtyLog(slot: number, bitmap: DirtyBitmap, firstPage = 0, pages: number = bitmap.pages): void {
     if (pages > bitmap.pages) throw outOfRange('clearDirtyLog', `up to ${bitmap.pages} pages`, pages)

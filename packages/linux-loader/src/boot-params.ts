@@ -49,9 +49,9 @@ export const E820_ENTRY_SIZE = 20
 export interface BootParams {
   /** The memory map. */
   readonly e820: readonly E820Entry[]
-  /** The command line with its NUL, guest-physical. */
+  /** The command line with its NUL, guest-physical; default none. */
   readonly cmdline?: AddressRange | undefined
-  /** The initrd, guest-physical. */
+  /** The initrd, guest-physical; default none. */
   readonly initrd?: AddressRange | undefined
   /** Guest-physical address of the first `struct setup_data`; 0 or absent for none. */
   readonly setupData?: number | undefined

@@ -33,19 +33,19 @@ const FOUR_GIB = 2 ** 32
 export interface BootConfig {
   /** From `loadKernel` and the like. */
   readonly kernel: LoadedKernel
-  /** From `loadInitrd`. */
+  /** From `loadInitrd`; default none. */
   readonly initrd?: AddressRange | undefined
   /** Default empty. */
   readonly cmdline?: Cmdline | string | undefined
   /** CPUs in the tables, 1 to 254; default 1. 0 writes no tables, for a VMM that writes its own. */
   readonly cpus?: number | undefined
-  /** Interrupt lines besides the 16 of the ISA bus, or wired otherwise. */
+  /** Interrupt lines besides the 16 of the ISA bus, or wired otherwise; default none. */
   readonly interrupts?: readonly InterruptSource[] | undefined
-  /** Ranges that are no RAM for the guest, whether guest memory covers them or not. */
+  /** Ranges that are no RAM for the guest, whether guest memory covers them or not; default none. */
   readonly reserved?: readonly ReservedRange[] | undefined
   /** Random bytes for the kernel's generator, 32 or more; by default it gets none. */
   readonly rngSeed?: Uint8Array | undefined
-  /** Further setup_data. */
+  /** Further setup_data, for kernels entered by the Linux boot protocol; default none. */
   readonly setupData?: readonly SetupDataEntry[] | undefined
   /**
    * What ACPI tables are to describe besides the CPUs: they are written as well as the MP table, and a kernel that can do ACPI

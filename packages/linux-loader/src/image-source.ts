@@ -32,6 +32,7 @@ export const imageSource = (image: Image): ImageSource =>
 
 /** An image in a file, read as it is needed. Close it after loading. */
 export class ImageFile implements ImageSource {
+  /** In bytes. */
   readonly size: number
   readonly #path: string
   #fd: number
@@ -61,6 +62,10 @@ export class ImageFile implements ImageSource {
     this.size = stat.size
   }
 
+  /**
+   * The bytes of a range, until the next read.
+   * @throws {LoaderError} `ERR_KERNEL_TRUNCATED` where the file has become shorter, `ERR_IMAGE_FILE`
+   */
   read(offset: number, length: number): Uint8Array {
     if (this.#chunk.length < length) this.#chunk = new Uint8Array(length)
     const target = this.#chunk.subarray(0, length)

@@ -17,7 +17,7 @@ const DEFAULT_INITRD_ADDR_MAX = 0x7fff_ffff
 export interface LoadInitrdOptions {
   /** The loaded kernel: the initrd stays clear of it and within its `initrd_addr_max`. */
   readonly kernel: LoadedKernel
-  /** Further ranges to stay clear of. */
+  /** Further ranges to stay clear of; default none. */
   readonly reserved?: readonly AddressRange[]
 }
 

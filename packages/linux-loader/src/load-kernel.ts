@@ -15,7 +15,7 @@ import { unpackBzImage } from './unpack-bzimage.ts'
 export interface LoadKernelOptions {
   /** `flat` takes the image as it is, without looking; by default it must be an ELF file or a bzImage. */
   readonly format?: 'flat'
-  /** Where a flat image goes, or a relocatable bzImage; see {@link loadFlat} and {@link loadBzImage}. */
+  /** Where a flat image goes, or a relocatable bzImage; for the defaults see {@link loadFlat} and {@link loadBzImage}. */
   readonly address?: number
   /**
    * Unpack a bzImage on the host and load the ELF file inside; default false, which leaves that to the guest. Faster

@@ -86,7 +86,7 @@ export interface InterruptSource {
 export interface MpTableOptions {
   /** CPUs, 1 to {@link MP_MAX_CPUS}; their APIC IDs count up from 0, which is the boot CPU's. */
   readonly cpus: number
-  /** Further lines, or other wiring for some of the 16 ISA lines. */
+  /** Further lines, or other wiring for some of the 16 ISA lines; default none. */
   readonly interrupts?: readonly InterruptSource[] | undefined
   /** Registers of the local APICs, guest-physical; default 0xfee00000. */
   readonly localApic?: number | undefined

@@ -6,6 +6,7 @@ import type { VirtioBus } from './virtio-bus.ts'
 
 /** The VM, as its devices see it while it is made. */
 export interface DeviceHost {
+  /** The guest's RAM. */
   readonly memory: GuestMemory
   /** Whether {@link discard} leaves zeros. */
   readonly discardsToZero: boolean

@@ -15,6 +15,7 @@ export type MicroVmEndKind = 'shutdown' | 'reset' | 'exit' | 'died' | 'stopped' 
 
 /** Why a VM ended. */
 export interface MicroVmEnd {
+  /** Who ended it, and how. */
   readonly kind: MicroVmEndKind
   /** A sentence, without a full stop. */
   readonly reason: string

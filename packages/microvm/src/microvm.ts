@@ -57,6 +57,7 @@ interface Foundation {
 export class MicroVm {
   /** The guest's first serial port. */
   readonly serial: Serial
+  /** The guest's RAM. */
   readonly memory: GuestMemory
   /** What guest memory is mapped by, a `MappedMemory` unless {@link restore} got another: the VM's, which closes it. */
   readonly ram: VmRam

@@ -43,10 +43,11 @@ export interface MicroVmEvents {
 export interface RestoreOptions {
   /** Path of the KVM device; default `/dev/kvm`. */
   readonly kvm?: string | undefined
-  /** What is there besides a PC's legacy devices; in the order in which the guest finds them. */
+  /** What is there besides a PC's legacy devices, in the order in which the guest finds them; default nothing. */
   readonly devices?: readonly AttachDevice[] | undefined
   /** Takes what the guest writes to its first serial port, up to 1 MiB ahead of the reader; default: nobody does. */
   readonly output?: BufferingStream | undefined
+  /** Told of what happens in the VM; default nobody. */
   readonly events?: MicroVmEvents | undefined
 }
 
@@ -58,7 +59,7 @@ export interface MicroVmOptions extends RestoreOptions {
   readonly entry?: KernelEntry | undefined
   /** Path of the initial RAM disk; default none. */
   readonly initrd?: string | undefined
-  /** The kernel's command line, to which devices are added; default `console=ttyS0 reboot=k panic=-1`. */
+  /** The kernel's command line, printable ASCII, to which devices are added; default `console=ttyS0 reboot=k panic=-1`. */
   readonly cmdline?: string | undefined
   /** Default `both`. */
   readonly discovery?: Discovery | undefined
@@ -70,7 +71,7 @@ export interface MicroVmOptions extends RestoreOptions {
    * Default the host's setting.
    */
   readonly transparentHugePages?: boolean | undefined
-  /** Number of vCPUs; default 1. */
+  /** Number of vCPUs, 1 to 254; all VMs of a process together have up to UV_THREADPOOL_SIZE - 1. Default 1. */
   readonly cpus?: number | undefined
 }
 

@@ -20,11 +20,13 @@ import { restoreVcpu, type VcpuState } from './state/vcpu-state.ts'
 export interface VcpuConfig {
   /** 0 for the boot CPU; the APIC id. */
   readonly index: number
+  /** How many vCPUs the VM has. */
   readonly cpus: number
   /** What the host's KVM supports. */
   readonly cpuid: readonly CpuidEntry[]
   /** Where the boot CPU begins; the others wait for INIT and SIPI. */
   readonly bootState: BootState | undefined
+  /** Where instructions that are completed read and write. */
   readonly memory: GuestMemory
 }
 
@@ -32,9 +34,11 @@ export interface VcpuConfig {
 export interface SavedVcpuConfig {
   /** As it was. */
   readonly index: number
+  /** What was saved of it. */
   readonly state: VcpuState
-  /** How far the TSC has come meanwhile. */
+  /** How far the TSC has come meanwhile, in ticks. */
   readonly tscTicks: bigint
+  /** Where instructions that are completed read and write. */
   readonly memory: GuestMemory
 }
 
@@ -56,7 +60,10 @@ export class GuestVcpu {
     this.#completer = new InstructionCompleter(new KvmCpuContext(kvm, memory), featuresFromCpuid(cpuid))
   }
 
-  /** A vCPU before its first instruction. */
+  /**
+   * A vCPU before its first instruction.
+   * @throws KvmError, SystemError for what this host's KVM does not take
+   */
   static boot(vm: Vm, { index, cpus, cpuid, bootState, memory }: VcpuConfig): GuestVcpu {
     const shown = vcpuCpuid(cpuid, { index, cpus, interpreted: isInterpretingKvm() })
     const kvm = vm.createVcpu(index)

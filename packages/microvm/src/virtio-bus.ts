@@ -29,9 +29,13 @@ const VIRTIO_MMIO_HID = 'LNRO0005'
 
 /** What the bus is part of. */
 export interface VirtioHost {
+  /** Takes irqfds and ioeventfds. */
   readonly vm: Vm
+  /** Where the queues are. */
   readonly memory: GuestMemory
+  /** Where register writes come from. */
   readonly mmio: Bus
+  /** Watches the doorbells. */
   readonly events: EventManager
   /** Where the guest reads registers without an exit; undefined where it cannot. */
   readonly registers: RegisterWindow | undefined
@@ -62,7 +66,8 @@ export class VirtioBus {
   /**
    * Puts a device on the bus, before the guest runs.
    * @param events gets to know what goes wrong with it
-   * @throws DevicesError ERR_DEVICE_STATE where another device was saved in this place
+   * @throws DevicesError ERR_DEVICE_SLOTS for a 17th device, ERR_DEVICE_OPTION for one that is attached already, ERR_DEVICE_STATE where
+   *   another device was saved in this place
    */
   attach(device: VirtioDevice, events?: VirtioEvents): void {
     const { vm, memory, mmio, registers, own } = this.#host

@@ -23,6 +23,7 @@ const ATTEMPTS = 4
  * ```
  */
 export class Snapshot {
+  /** Which files there are, when it was taken, and where memory was. */
   readonly manifest: Manifest
   /** The state as it was given to `writeSnapshot`. Its form is not checked, but that it is what was written. */
   readonly state: unknown
@@ -31,7 +32,10 @@ export class Snapshot {
   readonly #origin: Origin
   #isClosed = false
 
-  /** @throws SnapshotError */
+  /**
+   * Opens the snapshot of a folder, and checks all of it but the bytes of guest memory.
+   * @throws SnapshotError ERR_SNAPSHOT_MISSING, ERR_SNAPSHOT_DAMAGED, ERR_SNAPSHOT_VERSION, ERR_SNAPSHOT_IO
+   */
   static open(folder: string): Snapshot {
     let text = readText(folder, MANIFEST_NAME, 'ERR_SNAPSHOT_MISSING')
     for (let attempt = 1; ; attempt++) {

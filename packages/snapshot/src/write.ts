@@ -32,12 +32,13 @@ export interface SnapshotContent {
    * none, where its files have gone or are on another file system, and after eight layers. Default false.
    */
   readonly differential?: boolean | undefined
-  /** Called when state and memory have been read: the VM can go on while the files get to the disk. */
+  /** Called when state and memory have been read: the VM can go on while the files get to the disk. Default nobody is told. */
   readonly copied?: (() => void) | undefined
 }
 
 /** What was written. */
 export interface WrittenSnapshot {
+  /** All of memory, or what is different from the snapshot before. */
   readonly kind: 'full' | 'differential'
   /** Bytes of guest memory that were written. */
   readonly memoryBytes: number

@@ -17,7 +17,10 @@ export function openPath(path: string, flags: number, mode = 0o600): number {
   return fd
 }
 
-/** Closes a descriptor; throws EBADF where it is not open. */
+/**
+ * Closes a descriptor.
+ * @throws SystemError EBADF where it is not open
+ */
 export function closeFd(fd: number): void {
   if (libc().close(fd) < 0) throw lastError('close', `fd ${fd}`)
 }
@@ -26,7 +29,10 @@ const F_DUPFD_CLOEXEC = 1030
 const F_GETFL = 3
 const F_SETFL = 4
 
-/** A second descriptor of the same open file, close-on-exec and owned by the caller. */
+/**
+ * A second descriptor of the same open file, close-on-exec and owned by the caller.
+ * @throws SystemError
+ */
 export function dupFd(fd: number): number {
   const copy: number = libc().fcntl(fd, F_DUPFD_CLOEXEC, 0)
   if (copy < 0) throw lastError('fcntl', `F_DUPFD_CLOEXEC of fd ${fd}`)

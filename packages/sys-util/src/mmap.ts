@@ -42,7 +42,7 @@ export interface MappingOptions {
   readonly prot?: number
   /** `MAP_*`; default private and anonymous without reserve, or shared where `fd` is given. MAP_FIXED is refused. */
   readonly flags?: number
-  /** A descriptor to map; the mapping does not keep it open. */
+  /** A descriptor to map; the mapping does not keep it open. Default none: anonymous memory. */
   readonly fd?: number
   /** Where in the descriptor, in bytes, a multiple of the page size; default 0. */
   readonly offset?: number

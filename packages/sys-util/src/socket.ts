@@ -40,7 +40,11 @@ const CMSG_TYPE_OFFSET = 12
 const CMSG_DATA_OFFSET = 16
 const FD_SIZE = 4
 
-/** A connected pair of Unix sockets, close-on-exec and non-blocking. */
+/**
+ * A connected pair of Unix sockets, close-on-exec and non-blocking.
+ * @param type default `stream`
+ * @throws SystemError
+ */
 export function createSocketPair(type: keyof typeof SOCKET_TYPES = 'stream'): [OwnedFd, OwnedFd] {
   const fds = new Int32Array(2)
   const flags = SOCKET_TYPES[type] | SOCK_CLOEXEC | SOCK_NONBLOCK

@@ -28,7 +28,7 @@ export class RawTerminal implements Disposable {
     if (tcsetattr(fd, TCSANOW, raw) < 0) throw lastError('tcsetattr', `fd ${fd}`)
   }
 
-  /** Makes the terminal what it was. Idempotent. */
+  /** Makes the terminal what it was. Idempotent. @throws SystemError where the terminal has gone */
   close(): void {
     if (!this.#raw) return
     this.#raw = false

@@ -42,6 +42,7 @@ export function threadPoolBounds(): { readonly certain: number; readonly possibl
  * Counts the pool's free threads, by having each wait for a moment.
  * @param expected how many there should be: no more are counted
  * @returns how many there are; too few where the pool was busy with other things
+ * @throws SystemError where there is no descriptor left for it
  */
 export async function countPoolThreads(expected: number): Promise<number> {
   const fd: number = libc().eventfd(0, EFD_SEMAPHORE | EFD_CLOEXEC)

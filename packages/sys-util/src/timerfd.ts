@@ -79,7 +79,10 @@ export class TimerFd extends OwnedFd {
     this.#set()
   }
 
-  /** How long until it expires next, 0 where it is not armed; and the interval, 0 for once only. */
+  /**
+   * How long until it expires next, 0 where it is not armed; and the interval, 0 for once only.
+   * @throws SystemError EBADF when it is closed
+   */
   remaining(): { readonly delayMs: number; readonly intervalMs: number } {
     if (libc().timerfd_gettime(this.fd, spec) < 0) throw lastError('timerfd_gettime', `fd ${this.fd}`)
     return { delayMs: readTime(VALUE_OFFSET), intervalMs: readTime(INTERVAL_OFFSET) }

@@ -136,21 +136,21 @@ export class GuestMemory extends RegionMap {
 
   // Scalars, little-endian. All throw MemoryError ERR_MEMORY_INVALID_ADDRESS or ERR_MEMORY_PARTIAL.
 
-  /** @throws MemoryError ERR_MEMORY_INVALID_ADDRESS */
+  /** A byte. @throws MemoryError ERR_MEMORY_INVALID_ADDRESS */
   readUint8(address: number): number {
     const region = this.regionOf(address, 1)
     if (region === undefined) throw partialError(address, 1, 0)
     return region.view.getUint8(address - region.start)
   }
 
-  /** @throws MemoryError ERR_MEMORY_INVALID_ADDRESS, ERR_MEMORY_PARTIAL */
+  /** A little-endian number of 16 bits. @throws MemoryError ERR_MEMORY_INVALID_ADDRESS, ERR_MEMORY_PARTIAL */
   readUint16(address: number): number {
     const region = this.regionOf(address, 2)
     if (region === undefined) return this.#gather(address, 2).getUint16(0, true)
     return region.view.getUint16(address - region.start, true)
   }
 
-  /** @throws MemoryError ERR_MEMORY_INVALID_ADDRESS, ERR_MEMORY_PARTIAL */
+  /** A little-endian number of 32 bits. @throws MemoryError ERR_MEMORY_INVALID_ADDRESS, ERR_MEMORY_PARTIAL */
   readUint32(address: number): number {
     const region = this.regionOf(address, 4)
     if (region === undefined) return this.#gather(address, 4).getUint32(0, true)
@@ -177,7 +177,7 @@ export class GuestMemory extends RegionMap {
     return readNumber(region.view, address - region.start)
   }
 
-  /** @throws MemoryError ERR_MEMORY_INVALID_ADDRESS */
+  /** Writes a byte: the low 8 bits. @throws MemoryError ERR_MEMORY_INVALID_ADDRESS */
   writeUint8(address: number, value: number): void {
     const region = this.regionOf(address, 1)
     if (region === undefined) throw partialError(address, 1, 0)
@@ -186,7 +186,7 @@ export class GuestMemory extends RegionMap {
     region.dirty?.mark(offset, 1)
   }
 
-  /** @throws MemoryError ERR_MEMORY_INVALID_ADDRESS, ERR_MEMORY_PARTIAL */
+  /** Writes a little-endian number: its low 16 bits. @throws MemoryError ERR_MEMORY_INVALID_ADDRESS, ERR_MEMORY_PARTIAL */
   writeUint16(address: number, value: number): void {
     const region = this.regionOf(address, 2)
     if (region === undefined) {
@@ -199,7 +199,7 @@ export class GuestMemory extends RegionMap {
     region.dirty?.mark(offset, 2)
   }
 
-  /** @throws MemoryError ERR_MEMORY_INVALID_ADDRESS, ERR_MEMORY_PARTIAL */
+  /** Writes a little-endian number: its low 32 bits. @throws MemoryError ERR_MEMORY_INVALID_ADDRESS, ERR_MEMORY_PARTIAL */
   writeUint32(address: number, value: number): void {
     const region = this.regionOf(address, 4)
     if (region === undefined) {
@@ -212,7 +212,7 @@ export class GuestMemory extends RegionMap {
     region.dirty?.mark(offset, 4)
   }
 
-  /** @throws MemoryError ERR_MEMORY_INVALID_ADDRESS, ERR_MEMORY_PARTIAL */
+  /** Writes a little-endian number: its low 64 bits. @throws MemoryError ERR_MEMORY_INVALID_ADDRESS, ERR_MEMORY_PARTIAL */
   writeUint64(address: number, value: bigint): void {
     const region = this.regionOf(address, 8)
     if (region === undefined) {
@@ -411,25 +411,25 @@ export class GuestMemory extends RegionMap {
 
   // Atomics: whole, and sequentially consistent
 
-  /** @throws MemoryError ERR_MEMORY_MISALIGNED, ERR_MEMORY_INVALID_ADDRESS, ERR_MEMORY_PARTIAL */
+  /** At a multiple of 2. @throws MemoryError ERR_MEMORY_MISALIGNED, ERR_MEMORY_INVALID_ADDRESS, ERR_MEMORY_PARTIAL */
   atomicLoad16(address: number): number {
     const region = this.#aligned(address, 2)
     return Atomics.load(region.u16, (address - region.start) >>> 1)
   }
 
-  /** @throws MemoryError ERR_MEMORY_MISALIGNED, ERR_MEMORY_INVALID_ADDRESS, ERR_MEMORY_PARTIAL */
+  /** At a multiple of 4. @throws MemoryError ERR_MEMORY_MISALIGNED, ERR_MEMORY_INVALID_ADDRESS, ERR_MEMORY_PARTIAL */
   atomicLoad32(address: number): number {
     const region = this.#aligned(address, 4)
     return Atomics.load(region.u32, (address - region.start) >>> 2)
   }
 
-  /** @throws MemoryError ERR_MEMORY_MISALIGNED, ERR_MEMORY_INVALID_ADDRESS, ERR_MEMORY_PARTIAL */
+  /** At a multiple of 8. @throws MemoryError ERR_MEMORY_MISALIGNED, ERR_MEMORY_INVALID_ADDRESS, ERR_MEMORY_PARTIAL */
   atomicLoad64(address: number): bigint {
     const region = this.#aligned(address, 8)
     return Atomics.load(region.u64, (address - region.start) >>> 3)
   }
 
-  /** @throws MemoryError ERR_MEMORY_MISALIGNED, ERR_MEMORY_INVALID_ADDRESS, ERR_MEMORY_PARTIAL */
+  /** At a multiple of 2. @throws MemoryError ERR_MEMORY_MISALIGNED, ERR_MEMORY_INVALID_ADDRESS, ERR_MEMORY_PARTIAL */
   atomicStore16(address: number, value: number): void {
     const region = this.#aligned(address, 2)
     const offset = address - region.start
@@ -437,7 +437,7 @@ export class GuestMemory extends RegionMap {
     region.dirty?.mark(offset, 2)
   }
 
-  /** @throws MemoryError ERR_MEMORY_MISALIGNED, ERR_MEMORY_INVALID_ADDRESS, ERR_MEMORY_PARTIAL */
+  /** At a multiple of 4. @throws MemoryError ERR_MEMORY_MISALIGNED, ERR_MEMORY_INVALID_ADDRESS, ERR_MEMORY_PARTIAL */
   atomicStore32(address: number, value: number): void {
     const region = this.#aligned(address, 4)
     const offset = address - region.start
@@ -445,7 +445,7 @@ export class GuestMemory extends RegionMap {
     region.dirty?.mark(offset, 4)
   }
 
-  /** @throws MemoryError ERR_MEMORY_MISALIGNED, ERR_MEMORY_INVALID_ADDRESS, ERR_MEMORY_PARTIAL */
+  /** At a multiple of 8. @throws MemoryError ERR_MEMORY_MISALIGNED, ERR_MEMORY_INVALID_ADDRESS, ERR_MEMORY_PARTIAL */
   atomicStore64(address: number, value: bigint): void {
     const region = this.#aligned(address, 8)
     const offset = address - region.start

@@ -38,6 +38,7 @@ export interface BusOptions {
   readonly name: string
   /** Addresses go from 0 to `size` - 1; at most 2 ** 53 - 1. */
   readonly size: number
+  /** Told of unmapped accesses and devices that fail; default nobody. */
   readonly events?: BusEvents | undefined
 }
 

@@ -38,8 +38,9 @@ export interface MockVsockGuestOptions {
   readonly payloadMax?: number
   /** Whether header and payload are two descriptors, as with Linux before 6.2; default false: one. */
   readonly twoDescriptors?: boolean
-  /** More for the transport, or another way to make it. */
+  /** Further options of the transport; default none. */
   readonly transport?: Partial<MmioTransportOptions>
+  /** Makes the transport; default `new MmioTransport(options)`. */
   readonly makeTransport?: (options: MmioTransportOptions) => MmioTransport
   /** The guest's memory; default a new one. */
   readonly memory?: MockVsockGuest['memory']

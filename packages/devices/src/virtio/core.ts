@@ -66,13 +66,15 @@ export interface VirtioCoreHooks {
 
 /** What all transports need. */
 export interface VirtioTransportOptions {
+  /** What sits behind the transport: it belongs to this one alone. */
   readonly device: VirtioDevice
   /** `GuestMemory` of `@vmm/vm-memory`, or anything that finds regions. */
   readonly memory: GuestMemory
-  /** Queue features to offer. */
+  /** Queue features to offer; for the defaults see {@link QueueFeatureOptions}. */
   readonly features?: QueueFeatureOptions | undefined
+  /** Told of what goes wrong; default nobody. */
   readonly events?: VirtioEvents | undefined
-  /** How long queues are looked at before their driver is asked for notifications again. */
+  /** How long queues are looked at before their driver is asked for notifications again; default up to 50 us. */
   readonly poll?: PollOptions | undefined
   /** Runs a callback in a later turn of the event loop; default `setImmediate`. */
   readonly defer?: ((callback: () => void) => void) | undefined

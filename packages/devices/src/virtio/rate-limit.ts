@@ -22,9 +22,9 @@ export interface TokenRate {
 
 /** What may pass. Without either there is no limit. */
 export interface RateLimit {
-  /** Data, in bytes. */
+  /** Data, in bytes; default no limit. */
   readonly bytes?: TokenRate | undefined
-  /** Requests or packets. */
+  /** Requests or packets; default no limit. */
   readonly operations?: TokenRate | undefined
 }
 

@@ -34,8 +34,11 @@ export interface MemoryRangeState {
 export interface MicroVmState {
   /** In the order of their addresses. */
   readonly memory: readonly MemoryRangeState[]
+  /** In the order of their indices. */
   readonly vcpus: readonly VcpuState[]
+  /** Interrupt controllers, timer and clock. */
   readonly kvm: KvmVmState
+  /** Serial port, keyboard controller and CMOS clock. */
   readonly legacy: LegacyState
   /** Null where the guest has no ACPI tables, and cannot find any. */
   readonly generationId: GenerationIdState | null

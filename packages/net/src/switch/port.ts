@@ -79,6 +79,7 @@ export class SwitchPort implements Network, Disposable {
     return this.#receivers[0]?.isUp === true
   }
 
+  /** `Net` calls this. @throws NetError ERR_NET_OPTION for a second device */
   attach(sink: NetworkSink): void {
     if (this.#sink !== undefined) {
       throw new NetError('ERR_NET_OPTION', 'this port of the switch has a device already: make one for each')

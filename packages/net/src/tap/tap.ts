@@ -140,6 +140,7 @@ export class Tap implements Network, Disposable {
   }
 
   /** What a device does. */
+  /** `Net` calls this. @throws NetError ERR_NET_OPTION for a second device */
   attach(sink: NetworkSink): void {
     if (this.#sink !== undefined) {
       throw new NetError('ERR_NET_OPTION', `tap ${this.name} has a device already: open a queue for each`)

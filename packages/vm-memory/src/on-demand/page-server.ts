@@ -25,7 +25,7 @@ const ANSWER_MS = 10_000
 
 /** How pages are served. */
 export interface PageServerOptions {
-  /** For the provider: anything that `postMessage` takes. */
+  /** For the provider: anything that `postMessage` takes; default undefined. */
   readonly data?: unknown
   /**
    * Bytes that the provider is asked for at once: aligned to this, and the missing pages of it alone. A power of two from 4096

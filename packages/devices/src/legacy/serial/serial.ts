@@ -60,6 +60,7 @@ export interface SerialOptions {
    * then waits on the host. `'none'` unless given, for guests that never touch MCR.
    */
   readonly flowControl?: 'none' | 'rts' | undefined
+  /** Told of bytes and of losses; default nobody. */
   readonly events?: SerialEvents | undefined
 }
 

@@ -33,6 +33,7 @@ export interface BalloonEvents {
 
 /** Options of {@link Balloon}. */
 export interface BalloonOptions {
+  /** Where the pages go: `MappedMemory` of `@vmm/vm-memory/mmap` is one. */
   readonly memory: BalloonMemory
   /** What the guest shall give up, in bytes, a multiple of 4096 below 2^44; default 0. */
   readonly target?: number | undefined
@@ -52,6 +53,7 @@ export interface BalloonOptions {
   readonly pageSize?: number | undefined
   /** Default Node's. */
   readonly timers?: Timers | undefined
+  /** Told of statistics and sizes; default nobody. */
   readonly events?: BalloonEvents | undefined
 }
 

@@ -37,7 +37,7 @@ export interface ConsolePortOptions {
   readonly bufferBytes?: number | undefined
   /** Of a console, in characters, up to 65535; default 0: unknown. */
   readonly columns?: number | undefined
-  /** As `columns`. */
+  /** As `columns`, up to 65535; default 0: unknown. */
   readonly rows?: number | undefined
 }
 
@@ -57,6 +57,7 @@ export interface ConsoleOptions {
   readonly ports?: readonly ConsolePortOptions[] | undefined
   /** Entries of each queue, a power of two from 2 to 32768; default 32. */
   readonly queueSize?: number | undefined
+  /** Told of the guest's opens and closes, and of losses; default nobody. */
   readonly events?: ConsoleEvents | undefined
 }
 

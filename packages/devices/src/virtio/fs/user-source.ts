@@ -15,6 +15,7 @@ export interface UserStat {
   readonly modified?: number | Date | undefined
   /** Default 0: root. */
   readonly uid?: number | undefined
+  /** Default 0: root's group. */
   readonly gid?: number | undefined
   /** Names of the file; default 1, for a directory 2. */
   readonly links?: number | undefined
@@ -30,7 +31,9 @@ export interface UserChanges {
   readonly mode?: number
   /** In milliseconds since 1970. */
   readonly modified?: number
+  /** The owner. */
   readonly uid?: number
+  /** The owning group. */
   readonly gid?: number
 }
 
@@ -50,6 +53,7 @@ export interface UserTreeSource<N extends object = object> {
   readonly root: N
   /** The file of a name: 1 to 255 bytes of UTF-8, no slash, neither `.` nor `..`. @returns undefined where there is none */
   lookup(directory: N, name: string): Eventually<N | undefined>
+  /** What a file is: asked as often as the guest looks, unless it caches (`cacheSeconds`). */
   stat(node: N): Eventually<UserStat>
   /** All names in a directory, without `.` and `..`. What can be no name is left out. */
   readdir(directory: N): Eventually<Iterable<string>>
@@ -66,9 +70,11 @@ export interface UserTreeSource<N extends object = object> {
   write?(file: N, source: Uint8Array, position: number): Eventually<unknown>
   /** Needed for `>` in a shell, too: it begins with a size of 0. */
   change?(node: N, changes: UserChanges): Eventually<unknown>
-  /** Makes an empty file; EEXIST where the name is taken. */
+  /** Makes an empty file with the permissions `mode`; EEXIST where the name is taken. */
   create?(directory: N, name: string, mode: number): Eventually<N>
+  /** Makes an empty directory with the permissions `mode`; EEXIST where the name is taken. */
   mkdir?(directory: N, name: string, mode: number): Eventually<N>
+  /** Makes a symbolic link to `target`, any text; EEXIST where the name is taken. */
   symlink?(directory: N, name: string, target: string): Eventually<N>
   /** A file, a link, or a directory; ENOTEMPTY where that is not empty. */
   remove?(directory: N, name: string): Eventually<unknown>

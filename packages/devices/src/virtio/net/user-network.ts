@@ -106,6 +106,7 @@ export class UserNetwork implements Network {
     })
   }
 
+  /** `Net` calls this. @throws DevicesError ERR_DEVICE_OPTION for a second device */
   attach(sink: NetworkSink): void {
     if (this.#sink !== undefined) {
       throw new DevicesError('ERR_DEVICE_OPTION', 'this network has a device already: make one for each')

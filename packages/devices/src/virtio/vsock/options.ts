@@ -26,7 +26,7 @@ export interface VsockOptions {
 export interface VsockConnectOptions extends VsockStreamOptions {
   /** How long to wait for the guest, in milliseconds, above 0 and up to 86400000. Default 5000. */
   readonly timeout?: number | undefined
-  /** Gives up when it is aborted. */
+  /** Gives up when it is aborted; default never. */
   readonly signal?: AbortSignal | undefined
 }
 
