@@ -411,25 +411,25 @@ export class GuestMemory extends RegionMap {
 
   // Atomics: whole, and sequentially consistent
 
-  /** At a multiple of 2. @throws MemoryError ERR_MEMORY_MISALIGNED, ERR_MEMORY_INVALID_ADDRESS, ERR_MEMORY_PARTIAL */
+  /** Loads the 16-bit number at a multiple of 2. @throws MemoryError ERR_MEMORY_MISALIGNED, ERR_MEMORY_INVALID_ADDRESS, ERR_MEMORY_PARTIAL */
   atomicLoad16(address: number): number {
     const region = this.#aligned(address, 2)
     return Atomics.load(region.u16, (address - region.start) >>> 1)
   }
 
-  /** At a multiple of 4. @throws MemoryError ERR_MEMORY_MISALIGNED, ERR_MEMORY_INVALID_ADDRESS, ERR_MEMORY_PARTIAL */
+  /** Loads the 32-bit number at a multiple of 4. @throws MemoryError ERR_MEMORY_MISALIGNED, ERR_MEMORY_INVALID_ADDRESS, ERR_MEMORY_PARTIAL */
   atomicLoad32(address: number): number {
     const region = this.#aligned(address, 4)
     return Atomics.load(region.u32, (address - region.start) >>> 2)
   }
 
-  /** At a multiple of 8. @throws MemoryError ERR_MEMORY_MISALIGNED, ERR_MEMORY_INVALID_ADDRESS, ERR_MEMORY_PARTIAL */
+  /** Loads the 64-bit number at a multiple of 8. @throws MemoryError ERR_MEMORY_MISALIGNED, ERR_MEMORY_INVALID_ADDRESS, ERR_MEMORY_PARTIAL */
   atomicLoad64(address: number): bigint {
     const region = this.#aligned(address, 8)
     return Atomics.load(region.u64, (address - region.start) >>> 3)
   }
 
-  /** At a multiple of 2. @throws MemoryError ERR_MEMORY_MISALIGNED, ERR_MEMORY_INVALID_ADDRESS, ERR_MEMORY_PARTIAL */
+  /** Stores a 16-bit number at a multiple of 2. @throws MemoryError ERR_MEMORY_MISALIGNED, ERR_MEMORY_INVALID_ADDRESS, ERR_MEMORY_PARTIAL */
   atomicStore16(address: number, value: number): void {
     const region = this.#aligned(address, 2)
     const offset = address - region.start
@@ -437,7 +437,7 @@ export class GuestMemory extends RegionMap {
     region.dirty?.mark(offset, 2)
   }
 
-  /** At a multiple of 4. @throws MemoryError ERR_MEMORY_MISALIGNED, ERR_MEMORY_INVALID_ADDRESS, ERR_MEMORY_PARTIAL */
+  /** Stores a 32-bit number at a multiple of 4. @throws MemoryError ERR_MEMORY_MISALIGNED, ERR_MEMORY_INVALID_ADDRESS, ERR_MEMORY_PARTIAL */
   atomicStore32(address: number, value: number): void {
     const region = this.#aligned(address, 4)
     const offset = address - region.start
@@ -445,7 +445,7 @@ export class GuestMemory extends RegionMap {
     region.dirty?.mark(offset, 4)
   }
 
-  /** At a multiple of 8. @throws MemoryError ERR_MEMORY_MISALIGNED, ERR_MEMORY_INVALID_ADDRESS, ERR_MEMORY_PARTIAL */
+  /** Stores a 64-bit number at a multiple of 8. @throws MemoryError ERR_MEMORY_MISALIGNED, ERR_MEMORY_INVALID_ADDRESS, ERR_MEMORY_PARTIAL */
   atomicStore64(address: number, value: bigint): void {
     const region = this.#aligned(address, 8)
     const offset = address - region.start
