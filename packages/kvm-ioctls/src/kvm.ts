@@ -173,12 +173,11 @@ function openDevice(path: string, flags: number): number {
   } catch (error) {
     if (!(error instanceof SystemError)) throw error
     if (error.code === 'ENOENT' || error.code === 'ENODEV' || error.code === 'ENXIO') {
-      throw new KvmError('ERR_KVM_NOT_FOUND', `${path} is not there: this kernel offers no KVM`, {
-        cause: error,
-      })
+      const message = `${path} is not there: this kernel offers no KVM, or its module (kvm_intel, kvm_amd) is not loaded`
+      throw new KvmError('ERR_KVM_NOT_FOUND', message, { cause: error })
     }
     if (error.code === 'EACCES' || error.code === 'EPERM') {
-      const message = `${path} may not be opened by this user: it is for members of the group "kvm"`
+      const message = `${path} may not be opened by this user: it is for root, or for members of its group, "kvm" as a rule`
       throw new KvmError('ERR_KVM_ACCESS_DENIED', message, { cause: error })
     }
     throw error
