@@ -106,12 +106,7 @@ export class Snapshot {
    * @throws MemoryError, and SnapshotError ERR_SNAPSHOT_MISSING after {@link close}, ERR_SNAPSHOT_MEMORY for memory of other ranges
    */
   rebase(mapped: MappedMemory): void {
-    const { regions } = mapped.memory
-    const { ranges } = this.manifest.memory
-    const fits =
-      regions.length === ranges.length &&
-      regions.every(({ start, size }, i) => ranges[i]?.start === start && ranges[i]?.size === size)
-    if (!fits) {
+    if (!mapped.memory.isMadeOf(this.manifest.memory.ranges)) {
       const message = `${this.#origin.folder}: the memory is not where the snapshot has it`
       throw new SnapshotError('ERR_SNAPSHOT_MEMORY', message)
     }

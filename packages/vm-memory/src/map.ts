@@ -4,6 +4,7 @@
 import type { GuestAddress } from './address.ts'
 import { RangeCursor } from './cursor.ts'
 import { hex, MemoryError, partialError } from './errors.ts'
+import type { MemoryRange } from './range.ts'
 import type { GuestRegion } from './region.ts'
 
 /** Where an address lies: see {@link RegionMap.toRegionAddress}. */
@@ -86,6 +87,13 @@ export class RegionMap {
     this.#bounds[0] = region.start
     this.#bounds[1] = region.size
     return length >= 0 && address - region.start <= region.size - length ? region : undefined
+  }
+
+  /** Whether the regions are exactly these ranges, in ascending order. */
+  isMadeOf(ranges: readonly MemoryRange[]): boolean {
+    const regions = this.#sorted
+    if (ranges.length !== regions.length) return false
+    return ranges.every(({ start, size }, i) => regions[i]?.start === start && regions[i]?.size === size)
   }
 
   /** Whether a region holds the address. */

@@ -1,4 +1,4 @@
-import { GuestMemory, GuestRegion } from '@vmm/vm-memory'
+import { GuestMemory, GuestRegion, type MemoryRange } from '@vmm/vm-memory'
 import { describe, expect, test } from 'vitest'
 import { DirtyBitmap } from '../src/index.ts'
 import { guestMemoryContract, memoryError } from './guest-memory.contract.ts'
@@ -124,6 +124,19 @@ describe('a map of regions', () => {
       expect(many.findRegion(i * 0x40 + 0x20)).toBeUndefined()
     }
   })
+})
+
+test('a map says whether it is made of some ranges, and of no others', () => {
+  const map = GuestMemory.fromRegions([region(0x2000, 0x1000), region(0, 0x1000)])
+  const ranges = [
+    { start: 0, size: 0x1000 },
+    { start: 0x2000, size: 0x1000 },
+  ]
+  expect(map.isMadeOf(ranges)).toBe(true)
+  expect(map.isMadeOf(ranges.slice(1))).toBe(false)
+  expect(map.isMadeOf([...ranges, { start: 0x4000, size: 0x1000 }])).toBe(false)
+  expect(map.isMadeOf([...ranges].reverse())).toBe(false)
+  expect(map.isMadeOf([ranges[0] as MemoryRange, { start: 0x2000, size: 0x2000 }])).toBe(false)
 })
 
 describe('a region', () => {

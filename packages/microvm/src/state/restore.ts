@@ -12,11 +12,8 @@ import type { MicroVmState } from './microvm-state.ts'
 const NS_KHZ_PER_TICK = 1_000_000n
 
 /** @throws MicroVmError ERR_MICROVM_STATE where memory is not where the saved VM had it */
-export function checkRanges({ regions }: GuestMemory, state: MicroVmState): void {
-  const fits =
-    regions.length === state.memory.length &&
-    regions.every(({ start, size }, i) => state.memory[i]?.start === start && state.memory[i]?.size === size)
-  if (fits) return
+export function checkRanges(memory: GuestMemory, state: MicroVmState): void {
+  if (memory.isMadeOf(state.memory)) return
   throw new MicroVmError('ERR_MICROVM_STATE', 'guest memory is not where the saved VM had it')
 }
 
