@@ -8,7 +8,8 @@ import { IoUring } from '@vmm/sys-util'
 import { createMockDriver, type MockBuffer, type MockDriver } from '@vmm/virtio-queue/testing'
 import { GuestMemory, GuestRegion } from '@vmm/vm-memory'
 import { MappedMemory } from '@vmm/vm-memory/mmap'
-import { afterEach, vi } from 'vitest'
+import { vi } from 'vitest'
+import { own, temporaryDirectory } from '../../../tests/support/own.ts'
 import { AtOnce, WOULD_WAIT } from '../src/at-once.ts'
 import {
   DiskFile,
@@ -17,6 +18,8 @@ import {
   type FileDiskOptions,
   openDisk,
 } from '../src/index.ts'
+
+export { own, temporaryDirectory } from '../../../tests/support/own.ts'
 
 export const SECTOR = 512
 /** <linux/virtio_blk.h>. */
@@ -48,25 +51,6 @@ const REG = {
   descriptorArea: 0x080,
   driverArea: 0x090,
   deviceArea: 0x0a0,
-}
-
-const owners: { close(): void }[] = []
-
-afterEach(() => {
-  for (let owner = owners.pop(); owner !== undefined; owner = owners.pop()) owner.close()
-})
-
-/** Closes it after the test, last first. */
-export function own<T extends { close(): void }>(owner: T): T {
-  owners.push(owner)
-  return owner
-}
-
-/** A directory that is gone after the test. */
-export function temporaryDirectory(): string {
-  const path = mkdtempSync(join(tmpdir(), 'vmm-block-'))
-  own({ close: () => rmSync(path, { recursive: true }) })
-  return path
 }
 
 /** A file with such content, or that many zeros. */

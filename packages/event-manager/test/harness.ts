@@ -2,21 +2,10 @@
  * Owners for the length of a test, turns of the event loop, and a subscriber that writes down what it is told.
  */
 import type { EventOps, EventSubscriber, Events } from '@vmm/event-manager'
-import { afterEach } from 'vitest'
+
+export { own } from '../../../tests/support/own.ts'
 
 const SETTLE_TURNS = 20
-
-const owners: { close(): void }[] = []
-
-afterEach(() => {
-  for (let owner = owners.pop(); owner !== undefined; owner = owners.pop()) owner.close()
-})
-
-/** Closes it after the test, last first. */
-export function own<T extends { close(): void }>(owner: T): T {
-  owners.push(owner)
-  return owner
-}
 
 /** Lets the event loop turn until what is ready has been told: an immediate comes after a look at the descriptors. */
 export async function settle(): Promise<void> {

@@ -3,7 +3,8 @@ import { MOCK_QUEUE_BYTES, MockTransport } from '@vmm/devices/testing'
 import { Net, type NetOptions, VIRTIO_NET_HDR_SIZE } from '@vmm/devices/virtio'
 import type { MockDriver } from '@vmm/virtio-queue/testing'
 import { GuestMemory } from '@vmm/vm-memory'
-import { afterEach } from 'vitest'
+
+export { own } from '../../../tests/support/own.ts'
 
 export const HDR: number = VIRTIO_NET_HDR_SIZE
 export const NEEDS_CSUM = 1
@@ -12,18 +13,6 @@ export const GSO_TCPV6 = 4
 const F_MQ = 1 << 22
 const CTRL_GUEST_OFFLOADS = 5
 const CTRL_MQ = 4
-
-const owners: { close(): void }[] = []
-
-afterEach(() => {
-  for (let owner = owners.pop(); owner !== undefined; owner = owners.pop()) owner.close()
-})
-
-/** Closes it after the test, last first. */
-export function own<T extends { close(): void }>(owner: T): T {
-  owners.push(owner)
-  return owner
-}
 
 /** What a header says; the rest is 0. */
 export interface Header {

@@ -161,7 +161,8 @@ describeInNamespace('opening a tap', () => {
   it('creates none unasked, and one that is gone when it is closed if asked', () => {
     expect(errorOf(() => open('tap0'))).toEqual({
       code: 'ERR_NET_TAP_MISSING',
-      message: 'tap tap0 does not exist: make it first, by ip tuntap add dev tap0 mode tap, or by the option create',
+      message:
+        'tap tap0 does not exist: make it first, by ip tuntap add dev tap0 mode tap, or by the option create',
     })
     expect(() => ip('link show tap0')).toThrow()
     const tap = open('tap0', { create: true })

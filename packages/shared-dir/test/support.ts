@@ -1,37 +1,19 @@
 /** A guest's FUSE driver over a real directory, in mapped memory. */
-import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { readdirSync } from 'node:fs'
 import { Worker } from 'node:worker_threads'
 import { FuseClient, FuseError } from '@vmm/devices/testing'
 import { Fs, type FsOptions } from '@vmm/devices/virtio'
 import { MappedMemory } from '@vmm/vm-memory/mmap'
-import { afterEach, expect } from 'vitest'
+import { expect } from 'vitest'
+import { own, temporaryDirectory } from '../../../tests/support/own.ts'
 import { SharedDirectory, type SharedDirectoryOptions } from '../src/index.ts'
+
+export { own, temporaryDirectory } from '../../../tests/support/own.ts'
 
 export const MEMORY_BYTES = 0x80_0000
 export const ROOT = 1
 
 export { FS_ERRNO as ERRNO } from '@vmm/devices/virtio'
-
-const owners: { close(): void }[] = []
-
-afterEach(() => {
-  for (let owner = owners.pop(); owner !== undefined; owner = owners.pop()) owner.close()
-})
-
-/** Closes it after the test, last first. */
-export function own<T extends { close(): void }>(owner: T): T {
-  owners.push(owner)
-  return owner
-}
-
-/** A directory that is gone after the test. */
-export function temporaryDirectory(): string {
-  const path = mkdtempSync(join(tmpdir(), 'shared-dir-'))
-  own({ close: () => rmSync(path, { recursive: true, force: true }) })
-  return path
-}
 
 /** A share and the guest that has mounted it. */
 export interface Mounted {

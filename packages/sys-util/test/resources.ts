@@ -1,29 +1,9 @@
 /**
  * Owners for the length of a test, and what the kernel says of this process.
  */
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import { afterEach } from 'vitest'
+import { readdirSync, readFileSync } from 'node:fs'
 
-const owners: { close(): void }[] = []
-
-afterEach(() => {
-  for (let owner = owners.pop(); owner !== undefined; owner = owners.pop()) owner.close()
-})
-
-/** Closes it after the test, last first. */
-export function own<T extends { close(): void }>(owner: T): T {
-  owners.push(owner)
-  return owner
-}
-
-/** A directory that is gone after the test. */
-export function temporaryDirectory(): string {
-  const path = mkdtempSync(join(tmpdir(), 'sys-util-'))
-  own({ close: () => rmSync(path, { recursive: true }) })
-  return path
-}
+export { own, temporaryDirectory } from '../../../tests/support/own.ts'
 
 /** How many descriptors of this process are open. */
 export function countFds(): number {

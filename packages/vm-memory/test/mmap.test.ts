@@ -1,21 +1,19 @@
 import {
   closeSync,
   fstatSync,
-  mkdtempSync,
   openSync,
   readdirSync,
   readFileSync,
   readlinkSync,
   readSync,
-  rmSync,
   writeFileSync,
 } from 'node:fs'
 import { createRequire } from 'node:module'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Worker } from 'node:worker_threads'
 import { MappedMemory, privateRuns } from '@vmm/vm-memory/mmap'
-import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { beforeEach, describe, expect, test } from 'vitest'
+import { own, temporaryDirectory } from '../../../tests/support/own.ts'
 import { guestMemoryContract, memoryError } from './guest-memory.contract.ts'
 
 const PAGE = 4096
@@ -23,24 +21,14 @@ const MIB = 2 ** 20
 const GIB = 2 ** 30
 
 let directory: string
-const opened: { close(): void }[] = []
+let files = 0
 
 beforeEach(() => {
-  directory = mkdtempSync(join(tmpdir(), 'vm-memory-'))
+  directory = temporaryDirectory()
 })
-afterEach(() => {
-  for (const one of opened.splice(0).reverse()) one.close()
-  rmSync(directory, { recursive: true })
-})
-
-/** Closes it after the test. */
-function own<T extends { close(): void }>(one: T): T {
-  opened.push(one)
-  return one
-}
 
 function openFile(content: Uint8Array, flags: string = 'r+'): { path: string; fd: number } {
-  const path = join(directory, `file-${opened.length}`)
+  const path = join(directory, `file-${files++}`)
   writeFileSync(path, content)
   const fd = openSync(path, flags)
   own({ close: () => closeSync(fd) })
