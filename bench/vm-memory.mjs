@@ -1,7 +1,7 @@
 /**
  * What access to guest memory costs over the bare DataView and Uint8Array below it, in the same run.
  *
- * `node bench/vm-memory.mjs` after `pnpm build` prints a table. Rows that end in "alternating" look up another region
+ * `node bench/vm-memory.mjs` after `npm run build` prints a table. Rows that end in "alternating" look up another region
  * at every access; the rest stay in one, as a device does with a ring or a buffer.
  */
 import { GuestMemory, RangeCursor } from '../packages/vm-memory/dist/index.js'

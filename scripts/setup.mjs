@@ -4,7 +4,16 @@
  */
 import { spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { closeSync, existsSync, mkdirSync, openSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
@@ -86,10 +95,16 @@ async function step(label, name, inputs, outputs, work) {
 
 const pnpm = (args, log) => run('npx', ['--yes', manifest.packageManager, ...args], log)
 
-/** Does what is not done yet. Progress goes to stderr; the second time it takes a moment. */
-export async function setUp({ guest = true } = {}) {
+/**
+ * Does what is not done yet. Progress goes to stderr; the second time it takes a moment.
+ * @param {object} [options]
+ * @param {boolean} [options.guest] whether the guest is needed; default true
+ * @param {boolean} [options.rebuild] whether packages are built that have not changed; default false
+ */
+export async function setUp({ guest = true, rebuild = false } = {}) {
   checkHost()
   mkdirSync(stamps, { recursive: true })
+  if (rebuild) rmSync(join(stamps, 'build'), { force: true })
   const folders = members()
   const outputs = folders.map((folder) => join(folder, 'dist'))
   await step(
@@ -113,7 +128,8 @@ export async function setUp({ guest = true } = {}) {
       ]),
     ],
     outputs,
-    (log) => pnpm(['run', 'build'], log),
+    (log) =>
+      pnpm(['--recursive', '--filter', './packages/*', '--filter', './examples/*', 'run', 'build'], log),
   )
   if (!guest) return
   const { buildGuest } = await import('../guest/build.mjs')
