@@ -27,6 +27,10 @@ describe('examples/small without KVM', () => {
     expect(output).toContain("request 0 is back with 10 bytes: '14 letters'\n")
   })
 
+  test('own-device.js answers in capitals', async () => {
+    expect(await example('own-device.js')).toBe('HELLO FROM A DRIVER\n')
+  })
+
   test('load-kernel.js finds in the Buffer what the kernel will find', async () => {
     const output = await example('load-kernel.js')
     expect(output).toMatch(/^elf: 0x1000000 to 0x[0-9a-f]+\nentered at 0x1000000: [0-9a-f]{16} \.\.\.\n/)
