@@ -11,6 +11,7 @@
  * `ERR_DEVICE_FAILED`.
  */
 export interface Interrupt {
+  /** One edge. */
   trigger(): void
 }
 
@@ -21,6 +22,7 @@ export const NO_INTERRUPT: Interrupt = Object.freeze({ trigger() {} })
  * A source of time, in milliseconds; fractions are fine. What zero means is said where a clock is asked for.
  */
 export interface Clock {
+  /** In milliseconds. */
   now(): number
 }
 

@@ -85,14 +85,19 @@ export interface BootSregs {
 
 /** A model-specific register. */
 export interface BootMsr {
+  /** Its number: what RDMSR takes in ECX. */
   readonly index: number
+  /** All 64 bits. */
   readonly value: bigint
 }
 
 /** The state of a boot CPU. The other CPUs wait for INIT and SIPI in their reset state. */
 export interface BootState {
+  /** For KVM_SET_REGS. */
   readonly regs: BootRegs
+  /** For KVM_SET_SREGS, over what KVM_GET_SREGS gives. */
   readonly sregs: BootSregs
+  /** For KVM_SET_MSRS. */
   readonly msrs: readonly BootMsr[]
 }
 

@@ -3,7 +3,9 @@ import { SharedDirectoryError } from './error.ts'
 
 /** A user and a group, as the guest numbers them. */
 export interface GuestOwner {
+  /** 0 is root. */
   readonly uid: number
+  /** 0 is root's group. */
   readonly gid: number
 }
 

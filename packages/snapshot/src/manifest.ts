@@ -49,12 +49,15 @@ export interface SnapshotLayer {
 
 /** What a snapshot consists of. */
 export interface Manifest {
+  /** That it is a manifest of this package. */
   readonly format: typeof FORMAT
+  /** Of the format. */
   readonly version: typeof VERSION
   /** When it was taken, ISO 8601. */
   readonly created: string
   /** The state of the VM, JSON. */
   readonly state: CheckedFile
+  /** Where guest memory is, of the guest and in the folder. */
   readonly memory: {
     /** In the order of the layers' bytes. */
     readonly ranges: readonly SnapshotRange[]

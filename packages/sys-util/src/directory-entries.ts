@@ -13,15 +13,19 @@ const SEEK_SET = 0
 export class DirectoryEntries {
   /** Holds the names. */
   readonly buffer: Uint8Array
-  /** Where the entry's name is in {@link buffer}, and its length in bytes, without the NUL. */
+  /** Where the entry's name is in {@link buffer}. */
   nameStart = 0
+  /** Its length in bytes, without the NUL. */
   nameLength = 0
   /** DT_…: bits 12 to 15 of what stat(2) gives as the mode. 0 where the file system does not tell. */
   type = 0
+  /** The inode number's lower 32 bits. */
   inodeLow = 0
+  /** The inode number's upper 32 bits. */
   inodeHigh = 0
-  /** Where the directory goes on after this entry. */
+  /** Where the directory goes on after this entry: the lower 32 bits. */
   nextLow = 0
+  /** And the upper 32 bits. */
   nextHigh = 0
   readonly #view: DataView
   #at = 0

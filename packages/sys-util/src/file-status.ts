@@ -28,14 +28,17 @@ export class FileStatus {
     return this.#view.getUint16(28, true)
   }
 
+  /** Names of the file. */
   get links(): number {
     return this.#view.getUint32(16, true)
   }
 
+  /** Owner. */
   get uid(): number {
     return this.#view.getUint32(20, true)
   }
 
+  /** Owning group. */
   get gid(): number {
     return this.#view.getUint32(24, true)
   }
@@ -60,14 +63,17 @@ export class FileStatus {
     return this.#view.getUint32(32, true)
   }
 
+  /** The upper 32 bits of the number. */
   get inodeHigh(): number {
     return this.#view.getUint32(36, true)
   }
 
+  /** The device that it is on: major number. */
   get deviceMajor(): number {
     return this.#view.getUint32(136, true)
   }
 
+  /** The device that it is on: minor number. */
   get deviceMinor(): number {
     return this.#view.getUint32(140, true)
   }
@@ -77,33 +83,37 @@ export class FileStatus {
     return int64(this.#view, 64)
   }
 
+  /** Nanoseconds of {@link accessed}, below 10^9. */
   get accessedNs(): number {
     return this.#view.getUint32(72, true)
   }
 
-  /** Birth: what tells a file from one that got its inode number later. 0 where the file system does not keep it. */
+  /** Birth, in seconds since 1970: what tells a file from one that got its inode number later. 0 where the file system does not keep it. */
   get born(): number {
     return int64(this.#view, 80)
   }
 
+  /** Nanoseconds of {@link born}, below 10^9. */
   get bornNs(): number {
     return this.#view.getUint32(88, true)
   }
 
-  /** Last change of contents or attributes. */
+  /** Last change of contents or attributes, in seconds since 1970. */
   get changed(): number {
     return int64(this.#view, 96)
   }
 
+  /** Nanoseconds of {@link changed}, below 10^9. */
   get changedNs(): number {
     return this.#view.getUint32(104, true)
   }
 
-  /** Last change of the contents. */
+  /** Last change of the contents, in seconds since 1970. */
   get modified(): number {
     return int64(this.#view, 112)
   }
 
+  /** Nanoseconds of {@link modified}, below 10^9. */
   get modifiedNs(): number {
     return this.#view.getUint32(120, true)
   }
@@ -123,10 +133,12 @@ export class FileSystemStatus {
     return uint64(this.#view, 72)
   }
 
+  /** All blocks. */
   get blocks(): number {
     return uint64(this.#view, 16)
   }
 
+  /** Blocks that are free. */
   get freeBlocks(): number {
     return uint64(this.#view, 24)
   }
@@ -136,10 +148,12 @@ export class FileSystemStatus {
     return uint64(this.#view, 32)
   }
 
+  /** Files that there can be. */
   get files(): number {
     return uint64(this.#view, 40)
   }
 
+  /** Files that can still be made. */
   get freeFiles(): number {
     return uint64(this.#view, 48)
   }

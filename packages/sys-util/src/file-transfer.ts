@@ -16,6 +16,7 @@ export const TO_FILE = false
 
 /** Memory that pieces lie in. */
 export interface MemoryRegion {
+  /** All of the region. */
   readonly bytes: Uint8Array
   /** Where `bytes` begin in this process, undefined where the kernel is not to be given addresses. */
   readonly hostAddress?: bigint | undefined

@@ -55,6 +55,7 @@ export type VirtqueueFaultCode =
 
 /** A driver's fault, in words. */
 export interface VirtqueueFault {
+  /** For programs to match on. */
   readonly code: VirtqueueFaultCode
   /**
    * Whether the device should set DEVICE_NEEDS_RESET (2.1.2) and stop serving the queue: the driver broke a MUST of

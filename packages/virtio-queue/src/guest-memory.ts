@@ -17,7 +17,9 @@ export interface GuestRegion {
   readonly start: number
   /** In bytes. */
   readonly size: number
+  /** The memory, for numbers. */
   readonly view: DataView
+  /** The same memory, for copies. */
   readonly bytes: Uint8Array
   /** Where writes are noted; undefined when nobody asks. */
   readonly dirty?: DirtyTracker | undefined

@@ -38,6 +38,7 @@ export interface VirtqueuePosition {
 export interface Virtqueue {
   /** Entries. */
   readonly size: number
+  /** What was negotiated of it. */
   readonly features: VirtqueueFeatures
   /**
    * The fault after which the queue gives nothing more until it is reset, `POP_EMPTY` for none. Those are the faults of

@@ -109,11 +109,13 @@ export class GuestRegion {
     if (!('size' in bytes)) this.#look(bytes)
   }
 
+  /** The region's memory, for numbers. */
   get view(): DataView {
     if (this.#view === undefined) this.#open()
     return this.#view as DataView
   }
 
+  /** The same memory, for copies. */
   get bytes(): Uint8Array {
     if (this.#bytes === undefined) this.#open()
     return this.#bytes as Uint8Array

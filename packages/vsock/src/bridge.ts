@@ -16,6 +16,7 @@ const PENDING_MAX = 1024
 
 /** Options of {@link UnixSocketBridge.listen}. */
 export interface UnixSocketBridgeOptions {
+  /** The host's side of the guest's vsock: `Vsock` of `@vmm/devices/virtio` is one. */
   readonly vsock: VsockEndpoint
   /** Of the socket to listen on: up to 107 bytes. With `_` and a port behind it, of those that the guest reaches. */
   readonly path: string
@@ -29,6 +30,7 @@ export interface UnixSocketBridgeOptions {
 
 /** A listening socket, and the connections that it has put through. */
 export class UnixSocketBridge implements Disposable {
+  /** Of the socket that it listens on. */
   readonly path: string
   readonly #vsock: VsockEndpoint
   readonly #server: Server

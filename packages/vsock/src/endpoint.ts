@@ -15,6 +15,7 @@ export interface VsockEndpointRequest {
   readonly signal: AbortSignal
   /** Undefined where the guest does not wait any more. */
   accept(options: { readonly allowHalfOpen: boolean }): HostEnd | undefined
+  /** The guest is told that nobody listens. */
   refuse(): void
 }
 

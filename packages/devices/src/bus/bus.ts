@@ -64,6 +64,7 @@ export function createMmioBus(events?: BusEvents): Bus {
  * ```
  */
 export class Bus {
+  /** For messages. */
   readonly name: string
   /** The size of the address space. */
   readonly size: number

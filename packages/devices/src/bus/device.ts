@@ -41,6 +41,7 @@ export interface BusRange {
   readonly base: number
   /** Length in bytes, at least 1. */
   readonly size: number
+  /** Who answers there. */
   readonly device: BusDevice
   /** The device's offset at `base`, for devices that sit at several places; 0 unless given. */
   readonly offset?: number | undefined

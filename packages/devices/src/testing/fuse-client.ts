@@ -21,9 +21,11 @@ export interface FuseReply {
 /** `struct fuse_attr`, what of it tests look at. */
 export interface FuseAttributes {
   readonly inode: number
+  /** In bytes. */
   readonly size: number
-  /** In seconds. */
+  /** In seconds since 1970. */
   readonly modified: bigint
+  /** Type and permissions. */
   readonly mode: number
   readonly links: number
   readonly uid: number
@@ -32,6 +34,7 @@ export interface FuseAttributes {
 
 /** `struct fuse_entry_out`. */
 export interface FuseEntry extends FuseAttributes {
+  /** The number that requests name it by; 1 is the root. */
   readonly id: number
   /** For how long the name is good, in seconds. */
   readonly valid: number
@@ -43,6 +46,7 @@ export interface FuseDirent {
   readonly inode: number
   /** DT_… */
   readonly type: number
+  /** Where to go on after it. */
   readonly next: bigint
   /** With READDIRPLUS. */
   readonly entry: FuseEntry | undefined
@@ -116,6 +120,7 @@ export function parseDirents(body: Buffer, plus: boolean): FuseDirent[] {
 
 /** One request at a time, or several whose answers come later. */
 export class FuseClient {
+  /** What the device sits behind. */
   readonly transport: MockTransport
   readonly #device: Fs
   readonly #memory: GuestMemory
@@ -192,6 +197,11 @@ export class FuseClient {
     return await this.call(spec.FUSE_INIT, 0, fuseArguments(7, 38, 0x2_0000, flags, Buffer.alloc(48)))
   }
 
+  /**
+   * Looks a name up in the directory `parent`.
+   * @returns an entry of id 0 where there is none, and the guest may remember that
+   * @throws FuseError
+   */
   async lookup(parent: number, name: string | Uint8Array): Promise<FuseEntry> {
     const bytes = typeof name === 'string' ? name : Buffer.concat([name, Buffer.alloc(1)])
     return parseEntry(await this.call(spec.FUSE_LOOKUP, parent, fuseArguments(bytes)))
@@ -223,6 +233,7 @@ export class FuseClient {
     await this.sendRaw(Buffer.concat([head, body]), 0, 0)
   }
 
+  /** @throws FuseError */
   async getattr(id: number): Promise<FuseAttributes> {
     return parseAttributes((await this.call(spec.FUSE_GETATTR, id, fuseArguments(0, 0, 0n))).subarray(16))
   }
@@ -232,6 +243,7 @@ export class FuseClient {
     return Number((await this.call(opcode, id, fuseArguments(flags, 0))).readBigUInt64LE(0))
   }
 
+  /** Up to `length` bytes from `position` on. @throws FuseError */
   async read(id: number, handle: number, position: number, length: number): Promise<Buffer> {
     const body = fuseArguments(BigInt(handle), BigInt(position), length, 0, 0n, 0, 0)
     return await this.call(spec.FUSE_READ, id, body, spec.FUSE_OUT_HEADER_SIZE + length)
@@ -243,6 +255,7 @@ export class FuseClient {
     return (await this.call(spec.FUSE_WRITE, id, body)).readUInt32LE(0)
   }
 
+  /** Closes. @throws FuseError */
   async release(id: number, handle: number, opcode: number = spec.FUSE_RELEASE): Promise<void> {
     await this.call(opcode, id, fuseArguments(BigInt(handle), 0, 0, 0n))
   }
@@ -263,6 +276,7 @@ export class FuseClient {
     return parseEntry(await this.call(opcode, parent, fuseArguments(...values)))
   }
 
+  /** Renames `name` of the directory `from` to `newName` of `to`. @throws FuseError */
   async rename(from: number, name: string, to: number, newName: string, flags = 0): Promise<void> {
     await this.call(spec.FUSE_RENAME2, from, fuseArguments(BigInt(to), flags, 0, name, newName))
   }

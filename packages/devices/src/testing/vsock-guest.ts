@@ -23,6 +23,7 @@ const FIRST_PORT = 2 ** 31
 
 /** How the guest is made. */
 export interface MockVsockGuestOptions {
+  /** The vsock device. */
   readonly device: VirtioDevice
   /** Default 3. */
   readonly cid?: number
@@ -48,13 +49,19 @@ export interface MockVsockGuestOptions {
 
 /** The guest. It runs when the device interrupts it, in a turn of the event loop of its own. */
 export class MockVsockGuest {
+  /** Its address, as it has read it. */
   cid: number
+  /** Bytes that a socket keeps for a reader who does not read. */
   readonly bufferSize: number
+  /** The most payload of a packet, in bytes. */
   readonly payloadMax: number
+  /** What the device sits behind. */
   readonly transport: MmioTransport
+  /** The guest's memory. */
   readonly memory: { readonly bytes: Uint8Array; findRegion: MmioTransportOptions['memory']['findRegion'] }
   /** What the device has complained of. */
   readonly faults: VirtioFault[] = []
+  /** What has failed on the host's side of the device. */
   readonly failures: unknown[] = []
   /** Events that the device has sent. */
   readonly events: number[] = []
@@ -66,6 +73,7 @@ export class MockVsockGuest {
   starves = false
   /** Buffers of events are not given back while this is set. */
   keepsEvents = false
+  /** One for each queue. */
   drivers: readonly MockDriver[] = []
 
   readonly #options: MockVsockGuestOptions

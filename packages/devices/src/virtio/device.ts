@@ -30,6 +30,7 @@ export interface VirtioFault {
 
 /** What a device sees of its transport. No method throws, whatever state the device is in. */
 export interface VirtioTransport {
+  /** The guest's memory. */
   readonly memory: GuestMemory
   /** Features 0 to 31 that were negotiated; 0 before the device is in use. */
   readonly featuresLow: number
@@ -89,6 +90,7 @@ export interface VirtioDevice {
   readonly config: Uint8Array
   /** Whether {@link writeConfig} is called at any time; default false: not before there is a driver, as 2.5 has it. */
   readonly configAlwaysWritable?: boolean | undefined
+  /** Regions that the driver finds by their ids (2.10); default none. */
   readonly sharedMemory?: readonly SharedMemoryRegion[] | undefined
 
   /**

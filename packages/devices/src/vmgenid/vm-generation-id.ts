@@ -31,6 +31,7 @@ export interface GenerationIdMemory {
 
 /** Options of {@link VmGenerationId}. */
 export interface VmGenerationIdOptions {
+  /** Where the ID is written. */
   readonly memory: GenerationIdMemory
   /** The event device's: one edge for each new ID. Default none. */
   readonly interrupt?: Interrupt | undefined

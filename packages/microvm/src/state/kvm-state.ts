@@ -25,13 +25,17 @@ const NS_PER_MS = 1_000_000n
 
 /** A VM whose vCPUs do not run. */
 export interface KvmVmState {
+  /** The first i8259. */
   readonly picMaster: PicState
+  /** The second i8259. */
   readonly picSlave: PicState
+  /** The I/O APIC. */
   readonly ioapic: IoapicState
+  /** The 8254 timer. */
   readonly pit: PitState2
   /** kvm-clock, with the host's wall clock at the same moment. */
   readonly clock: ClockData
-  /** Of the guest's TSC. */
+  /** Frequency of the guest's TSC, in kHz. */
   readonly tscKhz: number
 }
 

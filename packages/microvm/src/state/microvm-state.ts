@@ -17,8 +17,11 @@ const IO_APIC_PINS = 24
 
 /** States of the legacy devices. */
 export interface LegacyState {
+  /** COM1. */
   readonly serial: SerialState
+  /** The keyboard controller. */
   readonly i8042: I8042State
+  /** The CMOS clock. */
   readonly rtc: CmosRtcState
 }
 

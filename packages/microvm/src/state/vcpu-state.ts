@@ -29,17 +29,25 @@ import { bytes, list, wholeNumber } from './checks.ts'
 
 /** A vCPU that does not run. */
 export interface VcpuState {
+  /** What it shows the guest. */
   readonly cpuid: readonly CpuidEntry[]
   /** `KVM_MP_STATE_*` */
   readonly mpState: number
+  /** General registers. */
   readonly regs: Regs
+  /** Segment, control and descriptor table registers. */
   readonly sregs: Sregs
+  /** The XSAVE area: x87, SSE and what came later. */
   readonly xsave: Uint8Array
+  /** Extended control registers: XCR0. */
   readonly xcrs: Xcrs
+  /** DR0 to DR3, DR6 and DR7. */
   readonly debugRegs: DebugRegs
+  /** The registers of its local APIC. */
   readonly lapic: LapicState
   /** Those of the host's list that can be read, in its order. */
   readonly msrs: readonly Msr[]
+  /** Exceptions, interrupts, NMIs and SMIs that are on their way. */
   readonly events: VcpuEvents
 }
 

@@ -4,9 +4,11 @@
 export interface PortCounters {
   /** Frames that came in by this port, those that were dropped then among them. */
   readonly framesIn: number
+  /** Their bytes. */
   readonly bytesIn: number
   /** Frames that went out by this port. */
   readonly framesOut: number
+  /** Their bytes. */
   readonly bytesOut: number
   /** Frames that came in and went nowhere: from an address that the port may not use, or to nobody. */
   readonly refused: number

@@ -51,6 +51,7 @@ export interface MockUsed {
 
 /** Where and how a driver sets up its queue. */
 export interface MockDriverOptions {
+  /** The guest's memory. */
   readonly memory: GuestMemory
   /** Entries. */
   readonly size: number
@@ -62,8 +63,11 @@ export interface MockDriverOptions {
 
 /** Both kinds of driver. */
 export abstract class MockDriver {
+  /** The guest's memory. */
   readonly memory: GuestMemory
+  /** Entries. */
   readonly size: number
+  /** What was negotiated. */
   readonly features: VirtqueueFeatures
   /** Guest address of the descriptor table or ring. */
   readonly descriptorArea: number

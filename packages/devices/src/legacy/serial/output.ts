@@ -64,6 +64,7 @@ export interface BufferingStream {
   readonly writableLength: number
   /** False once the stream has ended or failed. */
   readonly writable: boolean
+  /** Takes a chunk; what it returns does not matter. */
   write(chunk: Uint8Array): unknown
 }
 

@@ -13,6 +13,7 @@ const NO_CHAIN: DescriptorChain = new Chain()
 
 /** What is to be done, where, and with which guest memory. */
 export class BlockRequest {
+  /** Read, write, flush, discard or write zeroes. */
   readonly operation: DiskOperation = DISK_READ
   /** Where on the disk, in bytes. */
   readonly position: number = 0

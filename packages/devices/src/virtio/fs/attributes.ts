@@ -12,12 +12,15 @@ export class Attributes {
   blocks = 0
   /** Last access, in seconds since 1970, and nanoseconds to be added. */
   accessed = 0
+  /** Nanoseconds of {@link accessed}, below 10^9. */
   accessedNs = 0
-  /** Last change of the contents. */
+  /** Last change of the contents, in seconds since 1970. */
   modified = 0
+  /** Nanoseconds of {@link modified}, below 10^9. */
   modifiedNs = 0
-  /** Last change of contents or attributes. */
+  /** Last change of contents or attributes, in seconds since 1970. */
   changed = 0
+  /** Nanoseconds of {@link changed}, below 10^9. */
   changedNs = 0
   /** Type (`S_IFMT`) and permissions. */
   mode = 0
@@ -25,6 +28,7 @@ export class Attributes {
   links = 1
   /** Owner, as the guest numbers users. */
   uid = 0
+  /** Owning group, as the guest numbers groups. */
   gid = 0
   /** What programs should read at a time, in bytes. */
   blockSize = 4096
@@ -50,25 +54,37 @@ export class Attributes {
 
 /** What a SETATTR changes. A field counts where its `has…` says so. */
 export class AttributeChanges {
+  /** Whether {@link mode} counts. */
   hasMode = false
+  /** Whether {@link uid} counts. */
   hasUid = false
+  /** Whether {@link gid} counts. */
   hasGid = false
+  /** Whether {@link size} counts. */
   hasSize = false
+  /** Whether {@link accessed} or {@link accessedNow} counts. */
   hasAccessed = false
+  /** Whether {@link modified} or {@link modifiedNow} counts. */
   hasModified = false
-  /** The time is to be the host's. */
+  /** The time of the last access is to be the host's time now. */
   accessedNow = false
+  /** The time of the last change is to be the host's time now. */
   modifiedNow = false
   /** Permissions, without the type. */
   mode = 0
+  /** Owner, as the guest numbers users. */
   uid = 0
+  /** Owning group, as the guest numbers groups. */
   gid = 0
   /** In bytes, below 2^53. */
   size = 0
-  /** In seconds since 1970, and nanoseconds below 10^9 to be added. */
+  /** Last access, in seconds since 1970. */
   accessed = 0
+  /** Nanoseconds of {@link accessed}, below 10^9. */
   accessedNs = 0
+  /** Last change of the contents, in seconds since 1970. */
   modified = 0
+  /** Nanoseconds of {@link modified}, below 10^9. */
   modifiedNs = 0
 
   /**

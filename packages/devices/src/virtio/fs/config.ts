@@ -7,6 +7,7 @@ import { VIRTIO_FS_CONFIG_NUM_QUEUES_OFFSET, VIRTIO_FS_CONFIG_SIZE, VIRTIO_FS_TA
 export interface FsOptions {
   /** What the guest mounts it by: 1 to 36 bytes of UTF-8, without NUL. Linux takes each tag once. */
   readonly tag: string
+  /** What is shared: a `SharedDirectory` of `@vmm/shared-dir`, a `UserTree`. The device does not close it. */
   readonly fileSystem: FileSystem
   /** Queues for requests, 1 to 64, beside the one for forgetting. Linux before 6.11 uses one. Default 1. */
   readonly queues?: number | undefined

@@ -112,13 +112,18 @@ export interface FileSystem<N extends object = object, H extends object = object
 export class FsSpace {
   /** Unit of the next three, in bytes. */
   blockSize = 4096
+  /** All blocks. */
   blocks = 0
-  /** Blocks that are free, and those of them that are there for everyone. */
+  /** Blocks that are free. */
   freeBlocks = 0
+  /** Free blocks that are there for everyone. */
   availableBlocks = 0
+  /** Files that there can be. */
   files = 0
+  /** Files that can still be made. */
   freeFiles = 0
 
+  /** Everything as it is at first. */
   clear(): void {
     this.blockSize = 4096
     this.blocks = 0

@@ -19,6 +19,7 @@ export interface MemoryDirectory {
 
 /** A symbolic link in a tree. */
 export class MemoryLink {
+  /** The text of the link. */
   readonly target: string
 
   /** @param target text of the link, which the guest follows */

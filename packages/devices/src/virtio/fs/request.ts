@@ -18,30 +18,39 @@ const NO_CHAIN = new DescriptorChain()
 export class FsRequest<N extends object = object, H extends object = object> {
   /** What the request is about. */
   node: N
+  /** The name in the directory {@link node}: checked, one component. */
   readonly name: FileName = new FileName(NAME_MAX)
   /** The directory that a file is renamed or linked to. */
   otherNode: N
+  /** The new name there: checked, one component. */
   readonly otherName: FileName = new FileName(NAME_MAX)
+  /** What was {@link opened}, if the request is about something open. */
   handle: H | undefined = undefined
+  /** What a copy goes to. */
   otherHandle: H | undefined = undefined
   /** The text of a symbolic link to be made. */
   readonly link: FileName = new FileName(LINK_MAX)
+  /** Of the system call that this is about: O_… of open(2), RENAME_… and so on, as each method of `FileSystem` says. */
   flags = 0
   /** Type and permissions of what is made; the guest has applied its umask. */
   mode = 0
+  /** Whether an fsync may leave the attributes out. */
   dataOnly = false
   /** In bytes, below 2^53. */
   position = 0
+  /** Where a copy goes, in bytes, below 2^53. */
   otherPosition = 0
   /** In bytes, up to 1 MiB for data. */
   length = 0
+  /** What a setattr changes. */
   readonly changes: AttributeChanges = new AttributeChanges()
   /** A write's data: `length` bytes that are in guest memory. Read each of them once. */
   readonly source: Reader = new Reader()
   /** Where a read's data goes. */
   readonly target: Writer = new Writer()
-  /** The user and group that ask. */
+  /** The user who asks, as the guest numbers users. */
   uid = 0
+  /** The group that asks, as the guest numbers groups. */
   gid = 0
 
   /** To be set: the file of that name. */

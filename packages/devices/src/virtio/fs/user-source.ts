@@ -3,6 +3,7 @@ import type { FsSpace } from './file-system.ts'
 
 /** What a file is. */
 export interface UserStat {
+  /** What kind of file. */
   readonly type: 'file' | 'directory' | 'symlink'
   /** In bytes; default 0. */
   readonly size?: number | undefined

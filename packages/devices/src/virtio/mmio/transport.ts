@@ -121,10 +121,12 @@ export class MmioTransport implements BusDevice, Disposable {
     this.#refresh()
   }
 
+  /** The device behind it. */
   get device(): VirtioDevice {
     return this.#core.device
   }
 
+  /** What it has counted since it was made: faults, notifications and the like. */
   get counters(): VirtioCounters {
     return this.#core.counters
   }

@@ -4,11 +4,13 @@
 export interface NetCounters {
   /** Frames of the guest's that the network took. */
   readonly txFrames: number
+  /** Their bytes. */
   readonly txBytes: number
   /** Frames of the guest's that were dropped: malformed, too long, or of no use to the network. */
   readonly txDropped: number
   /** Frames that the guest was given. */
   readonly rxFrames: number
+  /** Their bytes. */
   readonly rxBytes: number
   /** Frames for the guest that were dropped: no driver, the link down, no buffers long enough. */
   readonly rxDropped: number

@@ -5,6 +5,7 @@ import { VsockStream } from './stream.ts'
 
 /** Listens on a port, until it is closed: what `net.Server` is for TCP. */
 export interface VsockListener extends Disposable {
+  /** The host's port. */
   readonly port: number
   /** Takes no more connections: the guest's requests are refused. Connections that are there stay. Idempotent. */
   close(): void
