@@ -12,10 +12,12 @@ export const EVERYWHERE = {
   'acpi=off': 'CPUs and devices are found by the MP table and this line, in a fraction of the time',
 }
 
-/** Words for a KVM that interprets the guest's kernel, on top of those; harmless, but no use, elsewhere. */
+/**
+ * Words for a KVM that interprets the guest's kernel, on top of those; harmless, but no use, elsewhere. README.md says which
+ * must not be here.
+ */
 export const INTERPRETED = {
   nofsgsbase: 'the FSGSBASE instructions lose the FS base there: user space would crash',
-  noxsave: 'XSAVE and XRSTOR are not interpreted: two exits to the VMM for a context switch',
   'clearcpuid=erms,fsrm,smap,popcnt':
     'erms, fsrm: clear and copy memory by eight bytes, not one; smap, popcnt: no exit for CLAC, STAC and POPCNT',
   'noreplace-smp': 'on one CPU, thousands of LOCK prefixes stay in place instead of being patched out',
