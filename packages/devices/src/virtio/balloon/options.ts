@@ -69,6 +69,9 @@ export interface BalloonSettings {
 
 /** @throws DevicesError ERR_DEVICE_OPTION */
 export function balloonSettings(options: BalloonOptions): BalloonSettings {
+  if (typeof options?.memory?.discard !== 'function') {
+    refuse('there is no memory in the options: new Balloon({ memory })')
+  }
   const { deflateOnOom = false, reporting = false, statisticsInterval } = options
   const { pageSize = VIRTIO_BALLOON_PAGE_SIZE, timers = NODE_TIMERS, events = {} } = options
   if (!(pageSize >= VIRTIO_BALLOON_PAGE_SIZE && Number.isInteger(Math.log2(pageSize)))) {

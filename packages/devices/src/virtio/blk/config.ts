@@ -63,6 +63,8 @@ export interface BlkSettings {
 
 /** @throws DevicesError ERR_DEVICE_OPTION */
 export function blkSettings(options: BlkOptions): BlkSettings {
+  if (typeof options?.disk?.submit !== 'function')
+    refuse('there is no disk in the options: new Blk({ disk })')
   const { id = '', queues = 1, queueSize = 256, writeback = true, blockSize = spec.SECTOR_SIZE } = options
   const { physicalBlockSize = blockSize, optimalIoSize = 0 } = options
   if (!/^[\x20-\x7e]{0,20}$/.test(id)) refuse(`an id is up to 20 ASCII characters, got ${JSON.stringify(id)}`)

@@ -4,6 +4,7 @@
  * The object never sees guest memory. Data goes through buffers of this disk: what a call was given does not change
  * under its hands, and a call that ends after a reset does not reach the guest any more.
  */
+import { DevicesError } from '../../error.ts'
 import { BufferPool } from '../buffer-pool.ts'
 import type { Disk, DiskOutcome, DiskSink } from './disk.ts'
 import {
@@ -49,7 +50,14 @@ export class UserDisk implements Disk {
   readonly #buffers = new BufferPool(USER_DISK_CHUNK_BYTES, USER_DISK_PARALLEL)
   #sink: DiskSink | undefined
 
+  /** @throws DevicesError ERR_DEVICE_OPTION for what has no `read` */
   constructor(source: UserDiskSource) {
+    if (typeof source?.read !== 'function') {
+      throw new DevicesError(
+        'ERR_DEVICE_OPTION',
+        'a disk of the user needs a function read(target, position)',
+      )
+    }
     this.#source = source
   }
 

@@ -30,6 +30,9 @@ export interface FsSettings {
 
 /** @throws DevicesError ERR_DEVICE_OPTION */
 export function fsSettings(options: FsOptions): FsSettings {
+  if (typeof options?.fileSystem?.lookup !== 'function') {
+    refuse('there is no file system in the options: new Fs({ tag, fileSystem })')
+  }
   const { tag, queues = 1, queueSize = 512, maxNodes = 131072, maxHandles = 4096 } = options
   const bytes = new TextEncoder().encode(tag)
   if (bytes.length === 0 || bytes.length > VIRTIO_FS_TAG_BYTES || tag.includes('\0')) {

@@ -53,6 +53,9 @@ export interface NetSettings {
 
 /** @throws DevicesError ERR_DEVICE_OPTION */
 export function netSettings(options: NetOptions): NetSettings {
+  if (typeof options?.network?.transmit !== 'function') {
+    refuse('there is no network in the options: new Net({ network })')
+  }
   const { network, mtu, queueSize = 256 } = options
   const { offloads = 0, queuePairs: most = 1 } = network
   const { mac: wanted = randomMac(), queuePairs = Math.min(most, QUEUE_PAIRS_MAX) } = options
