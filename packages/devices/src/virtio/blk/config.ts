@@ -20,7 +20,7 @@ const DESCRIPTORS_BESIDE_DATA = 2
 
 /** Options of {@link Blk}. */
 export interface BlkOptions {
-  /** What moves the data: a `FileDisk` of `@vmm/block`, a `UserDisk`, a `BufferDisk`. The device does not close it. */
+  /** What moves the data: a `FileDisk` of `@vmm/block`, a `UserDisk`, a `BufferDisk`. For this device alone, which does not close it. */
   readonly disk: Disk
   /** What the guest sees as serial number: up to 20 printable ASCII characters; default none. */
   readonly id?: string | undefined

@@ -50,7 +50,10 @@ export interface Disk {
   /** Whether there is any use in {@link DISK_DISCARD}. */
   readonly canDiscard: boolean
 
-  /** Once, before the first request. */
+  /**
+   * `Blk` calls this before its first request. A disk serves one device at a time: with a second one the answers for the first go
+   * to that. Another device may have it when the first one's transport is closed and it is idle.
+   */
   attach(sink: DiskSink): void
 
   /**
