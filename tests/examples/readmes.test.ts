@@ -39,6 +39,14 @@ function testReadme(name: string): void {
   })
 }
 
+/** What a reader looks for, in this order; a package may have more of its own between them. */
+const CHAPTERS: readonly string[] = [
+  'What is covered',
+  'What the VMM must supply',
+  'Threat model',
+  'Limits',
+  'Links',
+]
 const INSTALL = /^`npm install (.*)`$/m
 
 describe('a README, read where npm shows it', () => {
@@ -50,6 +58,12 @@ describe('a README, read where npm shows it', () => {
     const imported = specifiersOf(firstProgram(readme).text).filter((from) => !isBuiltin(from))
     const needed = [`@vmm/${name}`, ...imported.map(packageOf)]
     expect(INSTALL.exec(readme)?.[1]?.split(' ')).toEqual(expect.arrayContaining(needed))
+  })
+
+  test.each(texts)('$name: has the chapters that all have, and says what is not covered', ({ readme }) => {
+    const chapters = [...readme.matchAll(/^## (.*)$/gm)].map(([, title = '']) => title)
+    expect(chapters.filter((title) => CHAPTERS.includes(title))).toEqual(CHAPTERS)
+    expect(readme).toMatch(/^Not covered|what is not (emulated|there)/m)
   })
 
   test.each(published)('$name: has no link that leads into this repository', ({ readme }) => {
