@@ -17,6 +17,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { lockFile } from '@vmm/sys-util'
+import { commandLine } from '../../guest/cmdline.mjs'
 import { guestFile } from './example-vmm.ts'
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
@@ -28,7 +29,7 @@ const KEEP_MS = 24 * 3600 * 1000
 let inputs: string | undefined
 
 function inputsHash(): string {
-  const hash = createHash('sha256').update(readFileSync(guestFile('stamp.json')))
+  const hash = createHash('sha256').update(readFileSync(guestFile('stamp.json'))).update(commandLine())
   for (const folder of ['packages', 'examples']) {
     for (const name of readdirSync(join(root, folder)).sort()) {
       const sources = join(root, folder, name, 'src')
