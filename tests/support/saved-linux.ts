@@ -29,7 +29,9 @@ const KEEP_MS = 24 * 3600 * 1000
 let inputs: string | undefined
 
 function inputsHash(): string {
-  const hash = createHash('sha256').update(readFileSync(guestFile('stamp.json'))).update(commandLine())
+  const hash = createHash('sha256')
+    .update(readFileSync(guestFile('stamp.json')))
+    .update(commandLine())
   for (const folder of ['packages', 'examples']) {
     for (const name of readdirSync(join(root, folder)).sort()) {
       const sources = join(root, folder, name, 'src')
