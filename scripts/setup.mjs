@@ -132,8 +132,12 @@ export async function setUp({ guest = true, rebuild = false } = {}) {
       pnpm(['--recursive', '--filter', './packages/*', '--filter', './examples/*', 'run', 'build'], log),
   )
   if (!guest) return
-  const { buildGuest } = await import('../guest/build.mjs')
-  await buildGuest({ log: (line) => process.stderr.write(`${line}\n`) })
+  const { buildGuest, GuestBuildError } = await import('../guest/build.mjs')
+  try {
+    await buildGuest()
+  } catch (error) {
+    throw error instanceof GuestBuildError ? new SetupError(error.message) : error
+  }
 }
 
 /** Runs a script's main function; a failure that has been said in one sentence gets no stack trace. */
