@@ -45,7 +45,7 @@ interface Foundation {
 }
 
 /**
- * A VM with its kernel loaded, or as it was saved: to be run once.
+ * A VM with its kernel loaded, or as it was saved: to be run once. Its descriptors keep the process going until it is closed.
  *
  * @example
  * ```ts

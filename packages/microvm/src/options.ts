@@ -132,7 +132,7 @@ export function checkAgainstHost({ cpus, memory }: MicroVmSettings, kvm: Kvm): v
   if (!Number.isSafeInteger(memory) || memory % PAGE_SIZE !== 0 || memory < MEMORY_MIN) {
     throw new MicroVmError(
       'ERR_MICROVM_MEMORY',
-      `memory is ${MEMORY_MIN} bytes or more in whole pages of ${PAGE_SIZE}, not ${memory}`,
+      `memory is in bytes, ${MEMORY_MIN} or more, in whole pages of ${PAGE_SIZE}: not ${memory}`,
     )
   }
   if (memory > totalmem()) {
