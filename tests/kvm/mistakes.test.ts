@@ -5,7 +5,8 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Rng } from '@vmm/devices/virtio'
-import { MicroVm, type MicroVmOptions } from '@vmm/microvm'
+import { MicroVm, type MicroVmOptions, type MicroVmState, stateToJson } from '@vmm/microvm'
+import { MappedMemory } from '@vmm/vm-memory/mmap'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { EM_X86_64, elf64, PT_LOAD } from '../support/elf.ts'
 import { describeWithKvm } from '../support/kvm.ts'
@@ -56,6 +57,26 @@ describeWithKvm('a mistake', () => {
     expect(await ended).toEqual({ kind: 'stopped', reason: 'enough' })
     await expect(vm.run()).rejects.toMatchObject(RUN_ONCE)
     vm.close()
+  })
+
+  test('in what is restored is said, too', async () => {
+    const vm = await create({})
+    const ended = vm.run()
+    await vm.pause()
+    const state = await vm.state()
+    vm.stop('enough')
+    await ended
+    vm.close()
+    const memory = (size: number) => MappedMemory.anonymous([{ start: 0, size }])
+    const json = stateToJson(state) as unknown as MicroVmState
+    await expect(MicroVm.restore(json, memory(MEMORY))).rejects.toMatchObject({
+      code: 'ERR_MICROVM_STATE',
+      message: 'this is no state: what was saved goes through stateFromJson',
+    })
+    await expect(MicroVm.restore(state, memory(MEMORY / 2))).rejects.toMatchObject({
+      code: 'ERR_MICROVM_STATE',
+      message: 'the saved VM had its memory at 0x0-0x1ffffff, this is at 0x0-0xffffff',
+    })
   })
 
   test('to run a VM that is closed is said', async () => {

@@ -4,17 +4,26 @@
 import type { Vm } from '@vmm/kvm-ioctls'
 import type { GuestMemory } from '@vmm/vm-memory'
 import { MicroVmError } from '../error.ts'
-import { GuestVcpu } from '../vcpu.ts'
+import { GuestVcpu, hex } from '../vcpu.ts'
 import { elapsedSince, restoreClock } from './kvm-state.ts'
-import type { MicroVmState } from './microvm-state.ts'
+import type { MemoryRangeState, MicroVmState } from './microvm-state.ts'
 
 /** Nanoseconds and kHz to ticks. */
 const NS_KHZ_PER_TICK = 1_000_000n
 
-/** @throws MicroVmError ERR_MICROVM_STATE where memory is not where the saved VM had it */
+/** @throws MicroVmError ERR_MICROVM_STATE for JSON, and where memory is not where the saved VM had it */
 export function checkRanges(memory: GuestMemory, state: MicroVmState): void {
+  // What JSON has besides.
+  if (typeof state !== 'object' || 'version' in state || state.memory === undefined) {
+    throw new MicroVmError('ERR_MICROVM_STATE', 'this is no state: what was saved goes through stateFromJson')
+  }
   if (memory.isMadeOf(state.memory)) return
-  throw new MicroVmError('ERR_MICROVM_STATE', 'guest memory is not where the saved VM had it')
+  const [saved, given] = [state.memory, memory.regions].map(describe)
+  throw new MicroVmError('ERR_MICROVM_STATE', `the saved VM had its memory at ${saved}, this is at ${given}`)
+}
+
+function describe(ranges: readonly MemoryRangeState[]): string {
+  return ranges.map(({ start, size }) => `${hex(start)}-${hex(start + size - 1)}`).join(', ')
 }
 
 /**
