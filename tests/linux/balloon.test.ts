@@ -1,6 +1,7 @@
 /**
  * virtio-balloon under Linux's driver: memory goes back to the host, and comes again when the guest wants it.
  */
+import type { Duplex } from 'node:stream'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Balloon, type BalloonOptions, type BalloonStatistics, Console } from '@vmm/devices/virtio'
 import type { AttachDevice } from '@vmm/microvm'
@@ -28,17 +29,21 @@ const touchAll: AttachDevice = ({ memory }) => {
   }
 }
 
-async function startWithBalloon(options: Omit<BalloonOptions, 'memory'>) {
+async function startWithBalloon(shape: string, options: Omit<BalloonOptions, 'memory'>) {
   let balloon: Balloon | undefined
   // What is typed comes back character by character: this shell's commands come by a port.
-  const console = new Console({ ports: [{ name: 'commands' }] })
-  const commands = console.port('commands').open()
+  let commands: Duplex | undefined
   const linux = await LinuxVm.start({
     memory: MEMORY,
     initrd: 'programs.cpio',
+    shape,
     devices: [
       touchAll,
-      (host) => host.virtio.attach(console),
+      (host) => {
+        const console = new Console({ ports: [{ name: 'commands' }] })
+        commands = console.port('commands').open()
+        host.virtio.attach(console)
+      },
       (host) => {
         balloon = host.own(new Balloon({ memory: host, ...options }))
         host.virtio.attach(balloon, { hostFailure: (error) => host.warn(String(error)) })
@@ -46,7 +51,7 @@ async function startWithBalloon(options: Omit<BalloonOptions, 'memory'>) {
     ],
   })
   linux.type('sh </dev/vport0p0')
-  const run = (line: string) => commands.write(`${line}\n`)
+  const run = (line: string) => commands?.write(`${line}\n`)
   return { linux, balloon: balloon as Balloon, run }
 }
 
@@ -65,7 +70,7 @@ async function eventually(linux: LinuxVm, holds: () => boolean): Promise<void> {
 describeLinux('virtio-balloon in Linux', () => {
   test('inflates and deflates, reports free pages, and sends statistics', async () => {
     const all: BalloonStatistics[] = []
-    const { linux, balloon, run } = await startWithBalloon({
+    const { linux, balloon, run } = await startWithBalloon('balloon that reports', {
       reporting: true,
       statisticsInterval: 500,
       events: { statistics: (statistics) => all.push(statistics) },
@@ -98,7 +103,7 @@ describeLinux('virtio-balloon in Linux', () => {
 
   test('gives pages back to a program that wants more than the balloon has left', async () => {
     const all: BalloonStatistics[] = []
-    const { linux, balloon, run } = await startWithBalloon({
+    const { linux, balloon, run } = await startWithBalloon('balloon that deflates', {
       deflateOnOom: true,
       statisticsInterval: 500,
       events: { statistics: (statistics) => all.push(statistics) },
@@ -131,7 +136,7 @@ describeLinux('virtio-balloon in Linux', () => {
     expect(linux.warnings).toEqual([])
   })
 
-  test('is an option of example-vmm', async () => {
+  test('is an option of example-vmm, for a guest that boots with it', async () => {
     const { output, report } = await runLinux(['sleep 2', 'grep MemTotal /proc/meminfo'], {
       devices: ['--balloon', 'target=2M,reporting=on,deflate-on-oom=off,stats=1'],
       memory: MEMORY,

@@ -8,7 +8,8 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Duplex } from 'node:stream'
-import { Console } from '@vmm/devices/virtio'
+import { Console, type ConsoleEvents } from '@vmm/devices/virtio'
+import type { AttachDevice } from '@vmm/microvm'
 import { expect, test } from 'vitest'
 import { EXAMPLE_VMM } from '../support/example-vmm.ts'
 import { describeLinux } from '../support/kvm.ts'
@@ -36,28 +37,46 @@ async function take(stream: Duplex, length: number): Promise<Buffer> {
   return Buffer.concat(chunks)
 }
 
+/** A device with its host's side open, as the guest that is saved has it. */
+function openConsole(events: ConsoleEvents) {
+  const ports = [
+    { console: true, columns: 100, rows: 40 },
+    { name: 'commands' },
+    { name: 'agent', bufferBytes: BUFFER_BYTES },
+  ]
+  const device = new Console({ ports, events })
+  const [terminal, commands, agent] = device.ports.map((port) => port.open())
+  return { device, terminal, commands, agent } as {
+    readonly device: Console
+    readonly terminal: Duplex
+    readonly commands: Duplex
+    readonly agent: Duplex
+  }
+}
+
+async function startOnConsole(events: ConsoleEvents) {
+  let console = openConsole(events)
+  const attach: AttachDevice = (host) => {
+    console = openConsole(events)
+    host.virtio.attach(console.device)
+  }
+  const linux = await LinuxVm.start({
+    shape: 'console with two ports',
+    devices: [attach],
+    words: ['console=hvc0'],
+    terminal: () => console.terminal,
+  })
+  return { linux, ...console }
+}
+
 describeLinux('virtio-console in Linux', () => {
   test('has a shell on hvc0 that knows its size, and named ports for programs', async () => {
     const opened: string[] = []
-    const device = new Console({
-      ports: [
-        { console: true, columns: 100, rows: 40 },
-        { name: 'commands' },
-        { name: 'agent', bufferBytes: BUFFER_BYTES },
-      ],
-      events: {
-        guestOpened: ({ name }) => opened.push(`${name} opened`),
-        guestClosed: ({ name }) => opened.push(`${name} closed`),
-      },
+    const { linux, device, agent, commands } = await startOnConsole({
+      guestOpened: ({ name }) => opened.push(`${name} opened`),
+      guestClosed: ({ name }) => opened.push(`${name} closed`),
     })
     const port = device.port('agent')
-    const agent = port.open()
-    const commands = device.port('commands').open()
-    const linux = await LinuxVm.start({
-      devices: [(host) => host.virtio.attach(device)],
-      words: ['console=hvc0'],
-      terminal: device.port(0).open(),
-    })
     // Each character that is typed is echoed by itself: the rest of the commands come by another port.
     linux.type('sh </dev/vport0p1')
     const run = (...lines: readonly string[]) => commands.write(lines.map((line) => `${line}\n`).join(''))
@@ -99,7 +118,7 @@ describeLinux('virtio-console in Linux', () => {
     expect(linux.warnings).toEqual([])
   })
 
-  test('is the terminal of example-vmm, with its size and another one', async () => {
+  test('is the terminal of example-vmm when it boots, with its size and another one', async () => {
     const folder = mkdtempSync(join(tmpdir(), 'vmm-console-'))
     try {
       const name = join(folder, 'tty')

@@ -2,7 +2,7 @@
  * A disk that Linux boots from, and what is on it after the VMM was killed.
  */
 import { execFileSync, spawnSync } from 'node:child_process'
-import { copyFileSync, mkdtempSync, rmSync } from 'node:fs'
+import { copyFileSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -17,6 +17,7 @@ import { describeLinux } from '../support/kvm.ts'
 import { type LinuxOptions, runLinux } from '../support/linux.ts'
 import { LinuxVm } from '../support/microvm.ts'
 import { makeRootDisk, ROOT_DISK_WORDS, readFromDisk } from '../support/root-disk.ts'
+import { savedLinux } from '../support/saved-linux.ts'
 
 let folder: string
 
@@ -33,6 +34,8 @@ const KILL_WITHIN_MS = 1200
 const KILLS = 50
 /** An exit status of e2fsck: it found something and set it right. */
 const E2FSCK_CORRECTED = 1
+/** The disk of the guest that was saved, beside its snapshot. */
+const BASE = 'base.img'
 /** The VMM that is killed. */
 const RESTORED_VM = fileURLToPath(new URL('../support/restored-vm.mjs', import.meta.url))
 
@@ -53,14 +56,11 @@ describeLinux('Linux on a root disk', () => {
   })
 
   test(`keeps every synced write through ${KILLS} kills of the VMM at random moments`, async () => {
-    const base = join(folder, 'base.img')
-    const snapshot = join(folder, 'snapshot')
-    makeRootDisk(base)
-    await saveAtShell(base, snapshot)
+    const snapshot = await savedLinux('root disk', saveAtShell)
     let records = 0
     for (let kill = 0; kill < KILLS; kill++) {
       const image = join(folder, 'killed.img')
-      copyFileSync(base, image)
+      copyFileSync(join(snapshot, BASE), image)
       records += await killWhileWriting(snapshot, image)
     }
     // Had the guest acknowledged nothing, nothing would have been shown.
@@ -68,8 +68,12 @@ describeLinux('Linux on a root disk', () => {
   })
 })
 
-/** Boots from a disk, and saves the VM when its shell is there: booting for every kill would take a quarter of an hour. */
-async function saveAtShell(image: string, snapshot: string): Promise<void> {
+/** Boots from a disk, and saves the VM with it when its shell is there: booting for every kill would take a quarter of an hour. */
+async function saveAtShell(snapshot: string): Promise<void> {
+  rmSync(snapshot, { recursive: true, force: true })
+  mkdirSync(snapshot)
+  const image = join(snapshot, BASE)
+  makeRootDisk(image)
   const guest = await LinuxVm.start({
     devices: [(host) => host.virtio.attach(new Blk({ disk: host.own(openDisk(image)) }))],
     words: ROOT_DISK_WORDS,

@@ -31,7 +31,10 @@ describeLinux('networks in Linux', () => {
       try {
         await new Promise((resolve) => server.once('listening', resolve))
         const { port } = server.address() as AddressInfo
-        const guest = startLinux({ devices: ['--net', `tap=${TAP},mac=02:00:00:00:00:05`] })
+        const guest = await startLinux({
+          shape: 'net',
+          devices: ['--net', `tap=${TAP},mac=02:00:00:00:00:05`],
+        })
         guest.child.stdin?.write(
           [
             `ifconfig eth0 ${GUEST} up; echo "mac $(cat /sys/class/net/eth0/address)"`,

@@ -46,7 +46,7 @@ describeLinux('a saved VM with memory on demand', () => {
     beforeAll(async () => {
       folder = mkdtempSync(join(tmpdir(), 'vmm-on-demand-'))
       bundled = await bundleOnDemand()
-      const guest = await LinuxVm.start({ devices })
+      const guest = await LinuxVm.start({ devices, shape: 'rng' })
       guest.type('x=saved; echo "ready $((40 + 2))"')
       await guest.until(/^ready 42\n/m)
       await guest.vm.pause()

@@ -50,12 +50,15 @@ function sums(path: string): Map<string, string> {
   return new Map(files.sort().map((name) => [name, md5(name)]))
 }
 
+/** Linux with two file systems that it has not mounted: `one` and `two`. */
+const start = (devices: readonly [one: AttachDevice, two: AttachDevice]): Promise<LinuxVm> =>
+  LinuxVm.start({ devices, shape: 'fs one and two' })
+
 async function run(
-  shape: string,
-  devices: readonly AttachDevice[],
+  devices: readonly [one: AttachDevice, two: AttachDevice],
   commands: readonly string[],
 ): Promise<LinuxVm> {
-  const linux = await LinuxVm.start({ devices, shape })
+  const linux = await start(devices)
   linux.type(...commands, 'poweroff')
   expect((await linux.ended).kind).toBe('reset')
   expect(linux.warnings).toEqual([])
@@ -76,10 +79,9 @@ describeLinux('shared directories in Linux', () => {
     symlinkSync('../secret', join(from, 'out'))
     symlinkSync(join(from, 'src/index.ts'), join(from, 'host'))
     const linux = await run(
-      'fs from and to',
-      [share('from', from, { readOnly: true }), share('to', to)],
+      [share('one', from, { readOnly: true }), share('two', to)],
       [
-        'mkdir /from /to; mount -t virtiofs from /from && mount -t virtiofs to /to; cd /to',
+        'mkdir /from /to; mount -t virtiofs one /from && mount -t virtiofs two /to; cd /to',
         'cp -r /from/src copy; (cd copy; find . -type f | xargs md5sum) > sums',
         'echo hello > a; mv a b; ln -s b link; ln b hard; chmod 640 b; rm b; mkdir -p d/e; rmdir d/e; mkfifo pipe',
         'echo "attributes $(stat -c %a:%h:%u hard) $(readlink link) $(ls)"',
@@ -126,11 +128,11 @@ describeLinux('shared directories in Linux', () => {
     for (const name of ['removed', 'swapped']) writeFileSync(join(path, name), `${name}\n`)
     const tree = () =>
       new UserTree(memoryTree({ 'hello.txt': 'hello, ', 'world.txt': 'world', sub: { deep: 'saved' } }))
-    const inMemory: AttachDevice = (host) => host.virtio.attach(new Fs({ tag: 'js', fileSystem: tree() }))
-    const devices = [share('saved', path), inMemory]
-    const before = await LinuxVm.start({ devices, shape: 'fs saved and js' })
+    const inMemory: AttachDevice = (host) => host.virtio.attach(new Fs({ tag: 'two', fileSystem: tree() }))
+    const devices = [share('one', path), inMemory] as const
+    const before = await start(devices)
     before.type(
-      'mkdir /m /js; mount -t virtiofs saved /m && mount -t virtiofs js /js; cd /m/dir; exec 3<big 4>../log 5<../removed 6<../swapped',
+      'mkdir /m /js; mount -t virtiofs one /m && mount -t virtiofs two /js; cd /m/dir; exec 3<big 4>../log 5<../removed 6<../swapped',
       'dd bs=10 count=1 <&3 2>/dev/null; echo; echo before >&4; exec 7</js/world.txt; cat /js/hello.txt; echo ready',
     )
     await before.until(/^hello, ready\n/m)
@@ -216,10 +218,9 @@ describeLinux('shared directories in Linux', () => {
           hostFailure: (error) => host.warn(String(error)),
         })
     const { output } = await run(
-      'fs tree and objects',
-      [attach('tree', () => new UserTree(tree)), attach('objects', () => new UserTree(objects))],
+      [attach('one', () => new UserTree(tree)), attach('two', () => new UserTree(objects))],
       [
-        'mkdir /js /o; mount -t virtiofs tree /js && mount -t virtiofs objects /o; cd /o',
+        'mkdir /js /o; mount -t virtiofs one /js && mount -t virtiofs two /o; cd /o',
         'cat /js/hello.txt /js/link; echo "names $(ls /js /js/sub)"; echo "big $(md5sum < /js/sub/big)"',
         'echo x > /js/x; cat /js/none',
         'echo one > a; echo two >> a; echo longer > b; echo short > b; echo gone > c; rm c; echo "a $(cat a)"',

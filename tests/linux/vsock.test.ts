@@ -168,7 +168,11 @@ describeLinux('example-vmm --vsock', () => {
     const folder = mkdtempSync(join(tmpdir(), 'vmm-vsock-'))
     const path = join(folder, 'v.sock')
     try {
-      const vmm = startLinux({ initrd: 'programs.cpio', devices: ['--vsock', `cid=52,uds=${path}`] })
+      const vmm = await startLinux({
+        initrd: 'programs.cpio',
+        shape: 'vsock',
+        devices: ['--vsock', `cid=52,uds=${path}`],
+      })
       const server = net.createServer((socket) => socket.end('from the host\n')).listen(`${path}_7`)
       vmm.child.stdin?.write('vsock cat 7 < /dev/null; vsock run 8 1 sh -c "echo from the guest"\n')
       await vmm.waitFor('from the host')

@@ -33,11 +33,11 @@ export interface LinuxVmOptions {
   readonly words?: readonly string[] | undefined
   /** Whether the guest finds everything by ACPI, its VM generation ID too, which takes it seconds where it is interpreted. */
   readonly acpi?: boolean | undefined
-  /** Where the shell is; default the serial port. */
-  readonly terminal?: Duplex | undefined
+  /** Where the shell is, once the devices are made; default the serial port. */
+  readonly terminal?: (() => Duplex) | undefined
   /**
    * What the devices are, in words: the guest does not boot then, but goes on from where one with the same devices has come to
-   * its shell. Devices are made twice by the first who asks.
+   * its shell. Devices are made twice by the first who asks. Disks may have other contents than then.
    */
   readonly shape?: string | undefined
 }
@@ -45,6 +45,8 @@ export interface LinuxVmOptions {
 /** What a guest that was saved goes on with. */
 export interface RestoredLinuxOptions {
   readonly devices?: readonly AttachDevice[] | undefined
+  /** As in {@link LinuxVmOptions}. */
+  readonly terminal?: (() => Duplex) | undefined
   /** What it had printed before. */
   readonly output?: string | undefined
 }
@@ -62,14 +64,14 @@ export class LinuxVm {
 
   /** A guest with a shell. */
   static async start(options: LinuxVmOptions): Promise<LinuxVm> {
-    const { shape, devices, initrd, cpus, memory, words, acpi } = options
+    const { shape, devices, terminal, initrd, cpus, memory, words, acpi } = options
     if (shape === undefined) return LinuxVm.#boot(options)
     const folder = await savedLinux({ shape, initrd, cpus, memory, words, acpi }, (folder) =>
       LinuxVm.#save(options, folder),
     )
     const snapshot = Snapshot.open(folder)
     try {
-      return await LinuxVm.restore(stateFromJson(snapshot.state), snapshot.mapMemory(), { devices })
+      return await LinuxVm.restore(stateFromJson(snapshot.state), snapshot.mapMemory(), { devices, terminal })
     } finally {
       snapshot.close()
     }
@@ -105,17 +107,15 @@ export class LinuxVm {
   static async restore(
     state: MicroVmState,
     memory: VmRam,
-    { devices = [], output = '' }: RestoredLinuxOptions = {},
+    { devices = [], terminal, output = '' }: RestoredLinuxOptions = {},
   ): Promise<LinuxVm> {
-    const linux = await LinuxVm.#run(undefined, (host) =>
-      MicroVm.restore(state, memory, { devices, ...host }),
-    )
+    const linux = await LinuxVm.#run(terminal, (host) => MicroVm.restore(state, memory, { devices, ...host }))
     linux.#output = output + linux.#output
     return linux
   }
 
   static async #run(
-    terminal: Duplex | undefined,
+    terminalOf: (() => Duplex) | undefined,
     make: (host: Pick<RestoreOptions, 'output' | 'events'>) => Promise<MicroVm>,
   ): Promise<LinuxVm> {
     const warnings: string[] = []
@@ -126,11 +126,12 @@ export class LinuxVm {
         done()
       },
     })
-    terminal?.pipe(output)
     const vm = await make({
-      output: terminal === undefined ? output : undefined,
+      output: terminalOf === undefined ? output : undefined,
       events: { warning: (message) => warnings.push(message) },
     })
+    const terminal = terminalOf?.()
+    terminal?.pipe(output)
     const linux = new LinuxVm(vm, warnings, terminal)
     take = (text) => linux.#take(text)
     return linux

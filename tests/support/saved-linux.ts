@@ -1,6 +1,9 @@
 /**
  * Guests that have booted once, and are gone on with as often as tests want them: a boot takes seconds where guest kernels are
  * interpreted, and a restore milliseconds. What is saved is good for as long as neither the guest nor the VMM changes.
+ *
+ * Disks may have other contents when the guest goes on. It has read them for partitions, but Linux forgets what it read of a disk
+ * when the last closes it (block/bdev.c, blkdev_flush_mapping). A disk that is mounted stays as it was.
  */
 import { createHash } from 'node:crypto'
 import {
@@ -23,23 +26,24 @@ import { guestFile } from './example-vmm.ts'
 const root = fileURLToPath(new URL('../..', import.meta.url))
 const SAVED = guestFile('saved')
 const LOOK_AGAIN_MS = 100
+const ALSO = ['examples/example-vmm/dist', 'tests/support'].map((path) => join(root, path))
 const KEEP_MS = 24 * 3600 * 1000
 
-/** What a saved guest depends on beside its description: the guest's images, and every source of the VMM. */
+/** What a saved guest depends on beside its description: the guest's images, the VMM as it is and as it is built, and how it is saved. */
 let inputs: string | undefined
 
 function inputsHash(): string {
   const hash = createHash('sha256')
     .update(readFileSync(guestFile('stamp.json')))
     .update(commandLine())
-  for (const folder of ['packages', 'examples']) {
-    for (const name of readdirSync(join(root, folder)).sort()) {
-      const sources = join(root, folder, name, 'src')
-      if (!existsSync(sources)) continue
-      for (const file of readdirSync(sources, { recursive: true, encoding: 'utf8' }).sort()) {
-        const path = join(sources, file)
-        if (statSync(path).isFile()) hash.update(`${path.slice(root.length)}\n`).update(readFileSync(path))
-      }
+  const members = ['packages', 'examples'].flatMap((folder) =>
+    readdirSync(join(root, folder)).map((name) => join(root, folder, name, 'src')),
+  )
+  for (const sources of [...members, ...ALSO].sort()) {
+    if (!existsSync(sources)) continue
+    for (const file of readdirSync(sources, { recursive: true, encoding: 'utf8' }).sort()) {
+      const path = join(sources, file)
+      if (statSync(path).isFile()) hash.update(`${path.slice(root.length)}\n`).update(readFileSync(path))
     }
   }
   return hash.digest('hex').slice(0, 16)
