@@ -13,7 +13,7 @@ import { promisify } from 'node:util'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { packageOf, specifiersOf } from '../publish/imports.ts'
 import { guestFile } from '../support/example-vmm.ts'
-import { describeLinux } from '../support/kvm.ts'
+import { describeWithKvm } from '../support/kvm.ts'
 import { firstProgram, linesFound } from '../support/readme.ts'
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
@@ -76,6 +76,6 @@ describe('packages that need no KVM', () => {
   for (const name of packages.filter((name) => !NEEDS_KVM.includes(name))) testReadme(name)
 })
 
-describeLinux('packages that run a guest', () => {
+describeWithKvm('packages that run a guest', () => {
   for (const name of NEEDS_KVM) testReadme(name)
 })

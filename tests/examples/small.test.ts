@@ -4,7 +4,7 @@
 import { fileURLToPath } from 'node:url'
 import { describe, expect, test } from 'vitest'
 import { startNode } from '../support/example-vmm.ts'
-import { describeLinux, describeWithKvm } from '../support/kvm.ts'
+import { describeWithKvm } from '../support/kvm.ts'
 
 const folder = fileURLToPath(new URL('../../examples/small/', import.meta.url))
 const VITEST = fileURLToPath(new URL('../../node_modules/vitest/vitest.mjs', import.meta.url))
@@ -44,7 +44,7 @@ describeWithKvm('examples/small with a virtual CPU', () => {
   })
 })
 
-describeLinux('examples/small with Linux', () => {
+describeWithKvm('examples/small with Linux', () => {
   test('async-disk.js reads sectors that a function makes up', async () => {
     const lines = (await example('async-disk.js')).split('\n')
     for (const sector of [0, 1_000_000, 2 ** 31 - 1]) expect(lines).toContain(`[guest] sector ${sector}`)

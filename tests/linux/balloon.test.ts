@@ -6,7 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { Balloon, type BalloonOptions, type BalloonStatistics, Console } from '@vmm/devices/virtio'
 import type { AttachDevice } from '@vmm/microvm'
 import { expect, test } from 'vitest'
-import { describeLinux } from '../support/kvm.ts'
+import { describeWithKvm } from '../support/kvm.ts'
 import { runLinux } from '../support/linux.ts'
 import { LinuxVm } from '../support/microvm.ts'
 import { guestPssKib } from '../support/pss.ts'
@@ -67,7 +67,7 @@ async function eventually(linux: LinuxVm, holds: () => boolean): Promise<void> {
   }
 }
 
-describeLinux('virtio-balloon in Linux', () => {
+describeWithKvm('virtio-balloon in Linux', () => {
   test('inflates and deflates, reports free pages, and sends statistics', async () => {
     const all: BalloonStatistics[] = []
     const { linux, balloon, run } = await startWithBalloon('balloon that reports', {

@@ -4,7 +4,7 @@
 import { expect, test } from 'vitest'
 import { commandLine } from '../../guest/cmdline.mjs'
 import { guestFile, runVmmWithReport } from '../support/example-vmm.ts'
-import { describeLinux } from '../support/kvm.ts'
+import { describeWithKvm } from '../support/kvm.ts'
 
 const VERSION = /Linux version 6\.\d+/
 
@@ -20,7 +20,7 @@ function boot(kernel: string, ...more: string[]) {
   ])
 }
 
-describeLinux('Linux', () => {
+describeWithKvm('Linux', () => {
   test('boots from an ELF file to its init and powers off', async () => {
     const { status, stdout, stderr, report } = await boot('vmlinux')
     expect(stderr).toBe('')

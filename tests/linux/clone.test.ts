@@ -11,7 +11,7 @@ import { Blk, BufferDisk, Net, UserNetwork, Vsock, type VsockStream } from '@vmm
 import { type AttachDevice, stateFromJson, stateToJson } from '@vmm/microvm'
 import { Snapshot, writeSnapshot } from '@vmm/snapshot'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { describeLinux } from '../support/kvm.ts'
+import { describeWithKvm } from '../support/kvm.ts'
 import { LinuxVm } from '../support/microvm.ts'
 
 /** How often what was restored is saved again, with connections open. */
@@ -100,7 +100,7 @@ function generationId({ linux }: Cell, address: number): string {
   return Buffer.from(id).toString('hex')
 }
 
-describeLinux('clones of a saved guest', () => {
+describeWithKvm('clones of a saved guest', () => {
   let saved: string
   let address: number
 
@@ -168,7 +168,7 @@ describeLinux('clones of a saved guest', () => {
   })
 })
 
-describeLinux('a clone with another disk and network', () => {
+describeWithKvm('a clone with another disk and network', () => {
   const SECTOR_SIZE = 512
   const [SECTORS, MORE_SECTORS] = [2048, 4096]
   /** What is in a gratuitous ARP packet, behind 14 bytes of Ethernet. */

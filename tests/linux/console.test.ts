@@ -12,7 +12,7 @@ import { Console, type ConsoleEvents } from '@vmm/devices/virtio'
 import type { AttachDevice } from '@vmm/microvm'
 import { expect, test } from 'vitest'
 import { EXAMPLE_VMM } from '../support/example-vmm.ts'
-import { describeLinux } from '../support/kvm.ts'
+import { describeWithKvm } from '../support/kvm.ts'
 import { linuxArguments } from '../support/linux.ts'
 import { LinuxVm } from '../support/microvm.ts'
 import { TerminalSession } from '../support/terminal.ts'
@@ -69,7 +69,7 @@ async function startOnConsole(events: ConsoleEvents) {
   return { linux, ...console }
 }
 
-describeLinux('virtio-console in Linux', () => {
+describeWithKvm('virtio-console in Linux', () => {
   test('has a shell on hvc0 that knows its size, and named ports for programs', async () => {
     const opened: string[] = []
     const { linux, device, agent, commands } = await startOnConsole({

@@ -11,7 +11,7 @@ import { Blk, Net, UserNetwork } from '@vmm/devices/virtio'
 import { type AttachDevice, stateFromJson, stateToJson } from '@vmm/microvm'
 import { Snapshot, writeSnapshot } from '@vmm/snapshot'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { describeLinux } from '../support/kvm.ts'
+import { describeWithKvm } from '../support/kvm.ts'
 import { LinuxVm } from '../support/microvm.ts'
 
 const CYCLES = 100
@@ -44,7 +44,7 @@ async function clockLead(guest: LinuxVm, when: string): Promise<number> {
   return Number(seconds) - Date.now() / 1000
 }
 
-describeLinux('Linux under load', () => {
+describeWithKvm('Linux under load', () => {
   beforeAll(() => {
     folder = mkdtempSync(join(tmpdir(), 'vmm-cycles-'))
   })

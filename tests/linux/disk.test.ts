@@ -13,7 +13,7 @@ import { stateToJson } from '@vmm/microvm'
 import { writeSnapshot } from '@vmm/snapshot'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { startNode } from '../support/example-vmm.ts'
-import { describeLinux } from '../support/kvm.ts'
+import { describeWithKvm } from '../support/kvm.ts'
 import { type LinuxOptions, runLinux } from '../support/linux.ts'
 import { LinuxVm } from '../support/microvm.ts'
 import { makeRootDisk, ROOT_DISK_WORDS, readFromDisk } from '../support/root-disk.ts'
@@ -39,7 +39,7 @@ const BASE = 'base.img'
 /** The VMM that is killed. */
 const RESTORED_VM = fileURLToPath(new URL('../support/restored-vm.mjs', import.meta.url))
 
-describeLinux('Linux on a root disk', () => {
+describeWithKvm('Linux on a root disk', () => {
   beforeAll(() => {
     folder = mkdtempSync(join(tmpdir(), 'vmm-disk-'))
   })

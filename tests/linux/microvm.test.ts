@@ -6,7 +6,7 @@ import { Blk, BufferDisk, Rng } from '@vmm/devices/virtio'
 import { type AttachDevice, MicroVm } from '@vmm/microvm'
 import { expect, test } from 'vitest'
 import { guestFile } from '../support/example-vmm.ts'
-import { describeLinux } from '../support/kvm.ts'
+import { describeWithKvm } from '../support/kvm.ts'
 import { LinuxVm } from '../support/microvm.ts'
 
 const SECTOR_SIZE = 512
@@ -14,7 +14,7 @@ const SECTOR_SIZE = 512
 const descriptors = () => readdirSync('/proc/self/fd').length
 const mappings = () => readFileSync('/proc/self/maps', 'utf8').match(/kvm-vcpu|kvm-vm/g)?.length ?? 0
 
-describeLinux('VMs in one process', () => {
+describeWithKvm('VMs in one process', () => {
   test('two at once, each with a disk in a Buffer that the guest writes to', async () => {
     const buffers = [0, 1].map((index) => new Uint8Array(64 * SECTOR_SIZE).fill(0x61 + index))
     const guests = await Promise.all(

@@ -7,7 +7,7 @@ import type { AddressInfo } from 'node:net'
 import { Net } from '@vmm/devices/virtio'
 import { Switch } from '@vmm/net'
 import { expect, test } from 'vitest'
-import { describeLinux } from '../support/kvm.ts'
+import { describeWithKvm } from '../support/kvm.ts'
 import { startLinux } from '../support/linux.ts'
 import { LinuxVm } from '../support/microvm.ts'
 import { describeInNamespace, ip } from '../support/namespace.ts'
@@ -20,7 +20,7 @@ const BYTES = 300_000
 
 const md5 = (data: Buffer) => createHash('md5').update(data).digest('hex')
 
-describeLinux('networks in Linux', () => {
+describeWithKvm('networks in Linux', () => {
   describeInNamespace('on a tap', () => {
     test('ping and HTTP both ways', async () => {
       ip(`tuntap add dev ${TAP} mode tap`)

@@ -12,7 +12,7 @@ import type { MemoryRange } from '@vmm/vm-memory'
 import type { PageServer } from '@vmm/vm-memory/on-demand'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { bundleOnDemand, noUserFaultFd } from '../../packages/vm-memory/test/on-demand-bundle.ts'
-import { describeLinux } from '../support/kvm.ts'
+import { describeWithKvm } from '../support/kvm.ts'
 import { LinuxVm } from '../support/microvm.ts'
 
 /** As tests/support/file-pages.mjs has them. */
@@ -41,7 +41,7 @@ async function stop(guest: LinuxVm): Promise<void> {
   expect((await guest.ended).kind).toBe('stopped')
 }
 
-describeLinux('a saved VM with memory on demand', () => {
+describeWithKvm('a saved VM with memory on demand', () => {
   describe.skipIf(noUserFaultFd !== '')(`userfaultfd${noUserFaultFd}`, () => {
     beforeAll(async () => {
       folder = mkdtempSync(join(tmpdir(), 'vmm-on-demand-'))

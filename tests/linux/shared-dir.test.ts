@@ -23,7 +23,7 @@ import { type AttachDevice, stateFromJson, stateToJson } from '@vmm/microvm'
 import { SharedDirectory, type SharedDirectoryOptions } from '@vmm/shared-dir'
 import { Snapshot, writeSnapshot } from '@vmm/snapshot'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { describeLinux } from '../support/kvm.ts'
+import { describeWithKvm } from '../support/kvm.ts'
 import { LinuxVm } from '../support/microvm.ts'
 
 /** A source tree of some ten files. */
@@ -65,7 +65,7 @@ async function run(
   return linux
 }
 
-describeLinux('shared directories in Linux', () => {
+describeWithKvm('shared directories in Linux', () => {
   beforeAll(() => {
     folder = mkdtempSync(join(tmpdir(), 'vmm-share-'))
   })

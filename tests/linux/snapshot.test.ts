@@ -9,7 +9,7 @@ import { Rng } from '@vmm/devices/virtio'
 import { type AttachDevice, stateFromJson, stateToJson } from '@vmm/microvm'
 import { Snapshot, writeSnapshot } from '@vmm/snapshot'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { describeLinux } from '../support/kvm.ts'
+import { describeWithKvm } from '../support/kvm.ts'
 import { LinuxVm } from '../support/microvm.ts'
 
 /** How far the guest's clock may get from the host's: it counts seconds here, and a busy host takes its time. */
@@ -24,7 +24,7 @@ let folder: string
 /** How far the guest's clock, as just printed, is ahead of the host's. A kernel that is interpreted may lose some while it boots. */
 const clockLead = ([, seconds]: RegExpExecArray): number => Number(seconds) - Date.now() / 1000
 
-describeLinux('a saved VM', () => {
+describeWithKvm('a saved VM', () => {
   beforeAll(() => {
     folder = mkdtempSync(join(tmpdir(), 'vmm-saved-'))
   })

@@ -6,12 +6,12 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { expect, test } from 'vitest'
-import { describeLinux } from '../support/kvm.ts'
+import { describeWithKvm } from '../support/kvm.ts'
 import { TerminalSession } from '../support/terminal.ts'
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
 
-describeLinux('npm start', () => {
+describeWithKvm('npm start', () => {
   test('gives a shell on a terminal: jobs, pipes, input with escapes, and Ctrl-A x', async () => {
     const terminal = new TerminalSession(`cd '${root}' && npm start`)
     await terminal.until('# ')

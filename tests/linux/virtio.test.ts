@@ -7,7 +7,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { describeLinux } from '../support/kvm.ts'
+import { describeWithKvm } from '../support/kvm.ts'
 import { runLinux } from '../support/linux.ts'
 
 /** The registers were set up when the guest booted, by exits; requests and interrupts are not among these. */
@@ -15,7 +15,7 @@ const SOME_WRITES = 10
 
 let folder: string
 
-describeLinux('virtio in Linux', () => {
+describeWithKvm('virtio in Linux', () => {
   beforeAll(() => {
     folder = mkdtempSync(join(tmpdir(), 'vmm-virtio-'))
   })

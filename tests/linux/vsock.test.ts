@@ -13,7 +13,7 @@ import { buffer, text } from 'node:stream/consumers'
 import { Vsock } from '@vmm/devices/virtio'
 import { UnixSocketBridge } from '@vmm/vsock'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { describeLinux } from '../support/kvm.ts'
+import { describeWithKvm } from '../support/kvm.ts'
 import { startLinux } from '../support/linux.ts'
 import { LinuxVm } from '../support/microvm.ts'
 
@@ -30,7 +30,7 @@ const HALF_OPEN = { allowHalfOpen: true, timeout: PATIENCE_MS }
 
 const sum = (bytes: Uint8Array) => createHash('sha256').update(bytes).digest('hex')
 
-describeLinux('virtio-vsock in Linux', () => {
+describeWithKvm('virtio-vsock in Linux', () => {
   let folder: string
   let path: string
   let vsock: Vsock
@@ -163,7 +163,7 @@ describeLinux('virtio-vsock in Linux', () => {
   })
 })
 
-describeLinux('example-vmm --vsock', () => {
+describeWithKvm('example-vmm --vsock', () => {
   test('is the Unix socket, which goes with the VM', async () => {
     const folder = mkdtempSync(join(tmpdir(), 'vmm-vsock-'))
     const path = join(folder, 'v.sock')

@@ -9,7 +9,7 @@ import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { guestFile } from '../support/example-vmm.ts'
-import { describeLinux } from '../support/kvm.ts'
+import { describeWithKvm } from '../support/kvm.ts'
 import { NODE_VERSIONS, nodeBinary } from '../support/node-versions.ts'
 import { firstProgram, linesFound } from '../support/readme.ts'
 import { entriesOf, type Manifest, members, packPackages, root, type Tarball } from '../support/tarballs.ts'
@@ -140,7 +140,7 @@ describe.each(libraries)('$manifest.name, installed', ({ directory, manifest: { 
 
   const imports = specifiersOf(program.text).map(packageOf)
   const needsKvm = NEED_KVM.some((other) => imports.includes(other))
-  const describeProgram = needsKvm ? describeLinux : describe
+  const describeProgram = needsKvm ? describeWithKvm : describe
   describeProgram("its README's program", () => {
     // Guests have the CPUs for themselves.
     const testProgram = needsKvm ? test : test.concurrent
@@ -152,7 +152,7 @@ describe.each(libraries)('$manifest.name, installed', ({ directory, manifest: { 
   })
 })
 
-describeLinux('example-vmm, installed', () => {
+describeWithKvm('example-vmm, installed', () => {
   test.each([NODE_VERSIONS[0], NODE_VERSIONS.at(-1)])('boots Linux on Node.js %s', async (version = '') => {
     const project = projectOf('example-vmm')
     const binary = join(project.folder, 'node_modules', '.bin', 'example-vmm')

@@ -23,6 +23,3 @@ export function describeWithKvm(name: string, body: () => void): void {
   const title = reason === undefined ? name : `${name} (skipped: ${reason})`
   describe.skipIf(reason !== undefined)(title, body)
 }
-
-/** As {@link describeWithKvm}, for tests that run programs in Linux. */
-export const describeLinux: typeof describeWithKvm = describeWithKvm
