@@ -131,6 +131,10 @@ test('help is no error', async () => {
   expect(result.status).toBe(0)
   expect(result.stdout).toMatch(/--kernel/)
 })
+test('nor is the version', async () => {
+  const { version } = JSON.parse(readFileSync('examples/example-vmm/package.json', 'utf8'))
+  expect(await runVmm(['--version'])).toMatchObject({ status: 0, stdout: `${version}\n`, stderr: '' })
+})
 
 test('no /dev/kvm', () =>
   expectComplaint([...run('good'), '--kvm', file('no-kvm')], HOST_FAILURE, /no-kvm is not there/))

@@ -3,6 +3,7 @@
  */
 import { DEFAULT_CMDLINE, type KernelEntry, MEMORY_MIN } from '@vmm/microvm'
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander'
+import manifest from '../package.json' with { type: 'json' }
 import {
   addDeviceOptions,
   type ConsoleKind,
@@ -131,7 +132,7 @@ function newProgram(name: string): { program: Command; parse: (args: readonly st
   })
   return { program, parse }
 
-  /** @returns false where help was asked for and has been printed */
+  /** @returns false where help or the version was asked for and has been printed */
   function parse(args: readonly string[]): boolean {
     try {
       program.parse(args, { from: 'user' })
@@ -155,7 +156,7 @@ function newProgram(name: string): { program: Command; parse: (args: readonly st
 /**
  * Parses the arguments after the program's name.
  * @param clone the number that stands for `{n}` in arguments of `restore`
- * @returns the options, or undefined where help was asked for and has been printed
+ * @returns the options, or undefined where help or the version was asked for and has been printed
  * @throws UsageError
  */
 export function parseArguments(
@@ -164,7 +165,9 @@ export function parseArguments(
 ): RunOptions | RestoreOptions | undefined {
   let options: RunOptions | RestoreOptions | undefined
   const { program, parse } = newProgram('example-vmm')
-  program.description('A microVM composed of the @vmm packages. On a terminal, Ctrl-A x ends it.')
+  program
+    .description('A microVM composed of the @vmm packages. On a terminal, Ctrl-A x ends it.')
+    .version(manifest.version)
   const run = program
     .command('run')
     .description('boot a Linux kernel')
