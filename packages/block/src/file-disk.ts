@@ -75,7 +75,8 @@ export class FileDisk implements Disk, Disposable {
   readonly #sync: GroupSync
   readonly #idle: Job[] = []
   #jobCount = 0
-  #sink: DiskSink | undefined
+  /** Devices that have not been shown what was completed for them. */
+  readonly #unshown: DiskSink[] = []
   #isClosed = false
 
   /**
@@ -89,7 +90,10 @@ export class FileDisk implements Disk, Disposable {
     this.#backend = backend
     this.#atOnce = new AtOnce(file, name === 'sync')
     this.#scheduler = new Scheduler(backend, buffers, (job, result) => this.#moved(job, result))
-    this.#sync = new GroupSync(file.path, backend)
+    this.#sync = new GroupSync(file.path, backend, {
+      complete: (request, outcome) => this.#complete(request, outcome),
+      settled: () => this.#show(),
+    })
     this.size = file.size
     this.readOnly = file.readOnly
     this.canDiscard = file.canDiscard
@@ -110,14 +114,9 @@ export class FileDisk implements Disk, Disposable {
     return this.#isClosed
   }
 
-  /** What a device does. */
-  attach(sink: DiskSink): void {
-    this.#sink = sink
-    this.#sync.attach(sink)
-  }
-
   submit(request: BlockRequest): DiskOutcome | typeof DISK_PENDING {
-    if (this.#isClosed) return this.#failed(new BlockError('ERR_BLOCK_CLOSED', this.path, 'is closed'))
+    if (this.#isClosed)
+      return this.#failed(request, new BlockError('ERR_BLOCK_CLOSED', this.path, 'is closed'))
     const { operation, position, length } = request
     if (operation === DISK_FLUSH) return this.#whenDurable(request)
     if (operation !== DISK_READ && operation !== DISK_WRITE) {
@@ -136,8 +135,8 @@ export class FileDisk implements Disk, Disposable {
   /** Waits until no request touches guest memory: for a read or write that the medium is at, that blocks the event loop. */
   drain(): void {
     if (!this.#scheduler.drain()) return
-    // Other queues' too were completed, and some may go on.
-    this.#sink?.flush()
+    // Other queues' and other devices' too were completed, and some may go on.
+    this.#show()
     if (this.#scheduler.hasWaiting) setImmediate(() => this.#settled())
   }
 
@@ -200,7 +199,18 @@ export class FileDisk implements Disk, Disposable {
     }
     this.#give(job)
     if (step === DISK_PENDING) return
-    this.#sink?.complete(request, step === GO_ON ? this.#refused(request, EFAULT) : (step as DiskOutcome))
+    this.#complete(request, step === GO_ON ? this.#refused(request, EFAULT) : (step as DiskOutcome))
+  }
+
+  #complete(request: BlockRequest, outcome: DiskOutcome): void {
+    const { sink } = request
+    if (!this.#unshown.includes(sink)) this.#unshown.push(sink)
+    sink.complete(request, outcome)
+  }
+
+  #show(): void {
+    // What is shown to one may have it submit more, and complete what is cancelled.
+    for (let sink = this.#unshown.pop(); sink !== undefined; sink = this.#unshown.pop()) sink.flush()
   }
 
   /** The backend has said all for now. */
@@ -208,7 +218,7 @@ export class FileDisk implements Disk, Disposable {
     if (this.#isClosed) return
     this.#scheduler.start()
     this.#sync.start()
-    this.#sink?.flush()
+    this.#show()
   }
 
   /** @returns an outcome, `DISK_PENDING` where something else will complete it, or {@link GO_ON} */
@@ -231,6 +241,7 @@ export class FileDisk implements Disk, Disposable {
   #truncated(request: BlockRequest, position: number): DiskOutcome {
     const what = `ends at byte ${position}: it was truncated to less than its ${this.size} bytes`
     return this.#failed(
+      request,
       new BlockError('ERR_BLOCK_TRUNCATED', this.path, what, { position, size: request.length }),
     )
   }
@@ -256,21 +267,25 @@ export class FileDisk implements Disk, Disposable {
     return DISK_PENDING
   }
 
-  #misaligned({ position, length }: BlockRequest): DiskOutcome {
+  #misaligned(request: BlockRequest): DiskOutcome {
+    const { position, length } = request
     const what = `is read and written in blocks of ${this.blockSize} bytes: not ${length} bytes at 0x${position.toString(16)}`
-    return this.#failed(new BlockError('ERR_BLOCK_ALIGNMENT', this.path, what, { position, size: length }))
+    const place = { position, size: length }
+    return this.#failed(request, new BlockError('ERR_BLOCK_ALIGNMENT', this.path, what, place))
   }
 
   /** @param reason an error, or a positive errno */
-  #refused({ operation, position, length }: BlockRequest, reason: unknown): DiskOutcome {
+  #refused(request: BlockRequest, reason: unknown): DiskOutcome {
+    const { operation, position, length } = request
     const cause = typeof reason === 'number' ? new SystemError(SYSTEM_CALLS[operation] ?? '', reason) : reason
     const place = `${length} bytes at 0x${position.toString(16)}`
     const what = `cannot be ${VERBS[operation]}, ${place}: ${reasonOf(cause)}`
-    return this.#failed(new BlockError('ERR_BLOCK_IO', this.path, what, { position, size: length, cause }))
+    const numbers = { position, size: length, cause }
+    return this.#failed(request, new BlockError('ERR_BLOCK_IO', this.path, what, numbers))
   }
 
-  #failed(error: BlockError): DiskOutcome {
-    this.#sink?.failure(error)
+  #failed({ sink }: BlockRequest, error: BlockError): DiskOutcome {
+    sink.failure(error)
     return DISK_FAILED
   }
 }

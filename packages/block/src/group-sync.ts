@@ -3,15 +3,22 @@
  * requests at once that wait for it. A write counts where it was done before the call began; those that come later
  * share the next one.
  */
-import type { BlockRequest, DiskSink } from '@vmm/devices/virtio'
+import type { BlockRequest, DiskOutcome, DiskSink } from '@vmm/devices/virtio'
 import { DISK_FAILED, DISK_OK } from '@vmm/devices/virtio'
 import type { Backend } from './backend.ts'
 import { BlockError, reasonOf } from './error.ts'
 
+/** Who is told. */
+interface SyncSink {
+  complete(request: BlockRequest, outcome: DiskOutcome): void
+  /** That was all for now. */
+  settled(): void
+}
+
 export class GroupSync {
   readonly #path: string
   readonly #backend: Backend
-  #sink: DiskSink | undefined
+  readonly #sink: SyncSink
   #waiting: BlockRequest[] = []
   #syncing: BlockRequest[] = []
   #isBusy = false
@@ -19,13 +26,9 @@ export class GroupSync {
   #failure: BlockError | undefined
 
   /** @param path of the disk, for what is said of failures */
-  constructor(path: string, backend: Backend) {
+  constructor(path: string, backend: Backend, sink: SyncSink) {
     this.#path = path
     this.#backend = backend
-  }
-
-  /** Where requests are completed. */
-  attach(sink: DiskSink): void {
     this.#sink = sink
   }
 
@@ -55,12 +58,17 @@ export class GroupSync {
     if (error !== null) this.#failed(error)
     // The kernel tells of data that it could not write once, and then forgets: a later call that succeeds says nothing about
     // it. So all of them fail from then on; what the disk holds is not known.
-    if (this.#failure !== undefined) this.#sink?.failure(this.#failure)
-    const outcome = this.#failure === undefined ? DISK_OK : DISK_FAILED
-    for (const request of this.#syncing) this.#sink?.complete(request, outcome)
+    const failure = this.#failure
+    if (failure !== undefined) for (const sink of this.#waitingSinks()) sink.failure(failure)
+    const outcome = failure === undefined ? DISK_OK : DISK_FAILED
+    for (const request of this.#syncing) this.#sink.complete(request, outcome)
     this.#syncing.length = 0
-    this.#sink?.flush()
+    this.#sink.settled()
     this.start()
+  }
+
+  #waitingSinks(): Set<DiskSink> {
+    return new Set(this.#syncing.map(({ sink }) => sink))
   }
 
   #failed(cause: Error): void {

@@ -28,6 +28,45 @@ function noRings(): never {
   throw new SystemError('io_uring_setup', ENOSYS)
 }
 
+describe.each(WAYS.map((way) => [way.name, way] as const))('a disk of two devices, %s', (_name, way) => {
+  test('answers each its own requests, and goes on with one when the other is reset', async () => {
+    const disk = openIn(way, diskFile(pattern(SIZE)))
+    const guests = [new DiskGuest(disk), new DiskGuest(disk)]
+    const data = pieces(SECTOR, [SECTOR])
+    const writable = data.map((piece) => ({ ...piece, writable: true }))
+    for (const [sector, guest] of guests.entries()) guest.send(T_IN, sector, writable)
+    for (const [sector, guest] of guests.entries()) {
+      await guest.blk.idle()
+      expect(guest.answer().status).toBe(S_OK)
+      expect(guest.bytes(data).equals(pattern(SIZE).subarray(sector * SECTOR, (sector + 1) * SECTOR))).toBe(
+        true,
+      )
+    }
+    // One fdatasync for both, as a rule.
+    for (const guest of guests) guest.send(T_FLUSH, 0)
+    for (const guest of guests) {
+      await guest.blk.idle()
+      expect(guest.answer().status).toBe(S_OK)
+    }
+    const [one, other] = guests as [DiskGuest, DiskGuest]
+    for (const guest of guests) guest.send(T_IN, 2, writable)
+    one.reset()
+    await Promise.all(guests.map((guest) => guest.blk.idle()))
+    expect(other.answer().status).toBe(S_OK)
+    expect(guests.flatMap(({ failures }) => failures)).toEqual([])
+  })
+
+  test('tells each of them of its own failures', async () => {
+    const path = diskFile(SIZE)
+    const disk = openIn(way, path)
+    const guests = [new DiskGuest(disk), new DiskGuest(disk)]
+    writeFileSync(path, new Uint8Array(SECTOR))
+    const [one, other] = guests as [DiskGuest, DiskGuest]
+    expect((await one.read(SECTORS - 8, pieces(8 * SECTOR, [8 * SECTOR]))).answer.status).toBe(S_IOERR)
+    expect([one.failures.length, other.failures.length]).toEqual([1, 0])
+  })
+})
+
 describe('the engine', () => {
   test.skipIf(!hasRings)('is io_uring where there is one', () => {
     expect(own(openDisk(diskFile(SIZE))).engine).toBe('io_uring')

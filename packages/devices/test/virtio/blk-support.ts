@@ -39,13 +39,11 @@ export class SlowDisk implements Disk {
   readonly requests: BlockRequest[] = []
   commits = 0
   drained: (() => void) | undefined
-  sink!: DiskSink
-
-  attach(sink: DiskSink): void {
-    this.sink = sink
-  }
+  /** Of the last request. */
+  sink: DiskSink = { complete: () => {}, flush: () => {}, failure: () => {} }
 
   submit(request: BlockRequest): -1 {
+    this.sink = request.sink
     this.requests.push(request)
     return -1
   }
@@ -63,7 +61,7 @@ export class SlowDisk implements Disk {
     const [request] = this.requests.splice(at, 1)
     if (request === undefined) throw new Error('no request')
     if (outcome === 0 && request.isCurrent) request.target.fill(0x77, request.length)
-    this.sink.complete(request, outcome)
+    request.sink.complete(request, outcome)
   }
 }
 

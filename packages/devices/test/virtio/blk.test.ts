@@ -535,8 +535,8 @@ describe('requests in flight', () => {
     for (const fails of [false, true]) {
       const disk = new SlowDisk()
       disk.submit = (request) => {
-        disk.sink.complete(request, 0)
-        disk.sink.flush()
+        request.sink.complete(request, 0)
+        request.sink.flush()
         if (fails) throw new Error('too late')
         return -1
       }
@@ -595,6 +595,22 @@ describe('requests in flight', () => {
       guest.send(IN, 0, { data })
       if (guest.device.pending > 0) disk.finish(1, 1)
       expect(guest.mock.isDirty(DATA, 10)).toBe(true)
+    }
+  })
+
+  it('of several devices that share a disk go back to their own', () => {
+    const disk = new SlowDisk()
+    const guests = [0, 1].map(() => new BlkGuest({ disk }))
+    for (const guest of guests) {
+      guest.begin()
+      guest.send(IN, 0, { data })
+    }
+    for (const [done, guest] of guests.entries()) {
+      const [request] = disk.requests
+      disk.finish()
+      request?.sink.flush()
+      expect(guest.driver.reapAll().length).toBe(1)
+      expect(guests.map(({ device }) => device.pending)).toEqual(done === 0 ? [0, 1] : [0, 0])
     }
   })
 

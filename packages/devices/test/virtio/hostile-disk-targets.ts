@@ -120,7 +120,7 @@ class LateDisk extends SlowDisk {
   step(choice: number): void {
     const [request] = this.requests.splice(choice % Math.max(1, this.requests.length), 1)
     if (request === undefined) return
-    this.sink.complete(request, request.isCurrent && choice % 8 !== 7 ? this.#perform(request) : 1)
+    request.sink.complete(request, request.isCurrent && choice % 8 !== 7 ? this.#perform(request) : 1)
     if (choice % 2 === 0) this.sink.flush()
   }
 

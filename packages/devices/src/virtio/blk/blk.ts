@@ -15,7 +15,7 @@ import { limiterOf } from '../rate-limiter.ts'
 import { featureBit, VIRTIO_ID_BLOCK } from '../spec.ts'
 import type { BlkOptions, BlkSettings } from './config.ts'
 import { blkFeatures, blkSettings, checkDiskSize, writeBlkConfig, writeCapacity } from './config.ts'
-import type { Disk, DiskOutcome } from './disk.ts'
+import type { Disk, DiskOutcome, DiskSink } from './disk.ts'
 import { DISK_FAILED, DISK_PENDING, DISK_WRITE, DISK_WRITE_ZEROES } from './disk.ts'
 import { PARSE_GET_ID, PARSE_SUBMIT, parseRequest } from './parse.ts'
 import { BlockRequest, countedBytes, finishRequest, noteFailedRead } from './request.ts'
@@ -81,6 +81,12 @@ export class Blk implements VirtioDevice {
     this.#deferred = false
     this.#flush()
   }
+  /** Where the disk reports to. */
+  readonly #sink: DiskSink = {
+    complete: (request, outcome) => this.#complete(request, outcome),
+    flush: () => this.#flush(),
+    failure: (error) => this.#transport?.hostFailure(error),
+  }
   /** Bytes that the disk was given in this turn, pending requests included: it may copy at once and only then wait. */
   #batchBytes = 0
   #waiting: (() => void)[] = []
@@ -103,11 +109,6 @@ export class Blk implements VirtioDevice {
     this.queueSizes = Array.from({ length: settings.queues }, () => settings.queueSize)
     this.#pendingMax = settings.queues * settings.queueSize
     writeBlkConfig(this.config, options.disk, settings)
-    options.disk.attach({
-      complete: (request, outcome) => this.#complete(request, outcome),
-      flush: () => this.#flush(),
-      failure: (error) => this.#transport?.hostFailure(error),
-    })
   }
 
   /** Requests that the disk has not completed. */
@@ -220,7 +221,7 @@ export class Blk implements VirtioDevice {
       transport.fault(NO_STATUS, runner.index)
       return 0
     }
-    const request = this.#idle.pop() ?? new BlockRequest()
+    const request = this.#idle.pop() ?? new BlockRequest(this.#sink)
     request.chain = chain
     request.queue = queue
     request.runner = runner

@@ -35,8 +35,6 @@ export class BufferDisk implements Disk {
     return this.bytes.length
   }
 
-  attach(): void {}
-
   submit(request: BlockRequest): DiskOutcome {
     const { operation, position, length } = request
     switch (operation) {

@@ -25,13 +25,13 @@ export const DISK_OK: DiskOutcome = VIRTIO_BLK_S_OK
 export const DISK_FAILED: DiskOutcome = VIRTIO_BLK_S_IOERR
 /** The disk cannot do such a thing. */
 export const DISK_UNSUPPORTED: DiskOutcome = VIRTIO_BLK_S_UNSUPP
-/** It is under way: {@link DiskSink.complete} tells its end. */
+/** It is under way: {@link DiskSink.complete} of the request's sink tells its end. */
 export const DISK_PENDING = -1
 
 /** How a request ended. */
 export type DiskOutcome = 0 | 1 | 2
 
-/** Where a disk reports to. */
+/** Where a disk reports to: the device of a request, `BlockRequest.sink`. */
 export interface DiskSink {
   /** A request that was pending has ended. Once each; the request is somebody else's from then on. */
   complete(request: BlockRequest, outcome: DiskOutcome): void
@@ -41,7 +41,10 @@ export interface DiskSink {
   failure(error: unknown): void
 }
 
-/** A disk. Positions and lengths are checked and multiples of 512 bytes when they come here. */
+/**
+ * A disk. Positions and lengths are checked and multiples of 512 bytes when they come here. Several devices may share one: each
+ * request says whose it is. Guests that share a disk which they write to have to know of each other.
+ */
 export interface Disk {
   /** In bytes, a multiple of 512, below 2^53. After a change call `Blk.sizeChanged`. */
   readonly size: number
@@ -49,12 +52,6 @@ export interface Disk {
   readonly readOnly: boolean
   /** Whether there is any use in {@link DISK_DISCARD}. */
   readonly canDiscard: boolean
-
-  /**
-   * `Blk` calls this before its first request. A disk serves one device at a time: with a second one the answers for the first go
-   * to that. Another device may have it when the first one's transport is closed and it is idle.
-   */
-  attach(sink: DiskSink): void
 
   /**
    * Begins a request, or does it. What this throws fails the request, and is reported.

@@ -5,7 +5,7 @@
 import type { DescriptorChain, Virtqueue } from '@vmm/virtio-queue'
 import { DescriptorChain as Chain, Reader, Writer } from '@vmm/virtio-queue'
 import type { QueueRunner } from '../queue-runner.ts'
-import type { DiskOperation } from './disk.ts'
+import type { DiskOperation, DiskSink } from './disk.ts'
 import { DISK_DISCARD, DISK_OK, DISK_PENDING, DISK_READ } from './disk.ts'
 import { VIRTIO_BLK_S_OK } from './spec.ts'
 
@@ -13,6 +13,8 @@ const NO_CHAIN: DescriptorChain = new Chain()
 
 /** What is to be done, where, and with which guest memory. */
 export class BlockRequest {
+  /** Who waits for its end. */
+  readonly sink: DiskSink
   /** Read, write, flush, discard or write zeroes. */
   readonly operation: DiskOperation = DISK_READ
   /** Where on the disk, in bytes. */
@@ -41,6 +43,11 @@ export class BlockRequest {
   runner: QueueRunner | undefined = undefined
   /** @internal Submitted and not completed. */
   pending = false
+
+  /** @internal */
+  constructor(sink: DiskSink) {
+    this.sink = sink
+  }
 
   /**
    * Whether the driver still waits for this request. After a reset its memory is not to be touched; a disk that works

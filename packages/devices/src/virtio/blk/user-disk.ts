@@ -6,7 +6,7 @@
  */
 import { DevicesError } from '../../error.ts'
 import { BufferPool } from '../buffer-pool.ts'
-import type { Disk, DiskOutcome, DiskSink } from './disk.ts'
+import type { Disk, DiskOutcome } from './disk.ts'
 import {
   DISK_DISCARD,
   DISK_FAILED,
@@ -48,7 +48,6 @@ export interface UserDiskSource {
 export class UserDisk implements Disk {
   readonly #source: UserDiskSource
   readonly #buffers = new BufferPool(USER_DISK_CHUNK_BYTES, USER_DISK_PARALLEL)
-  #sink: DiskSink | undefined
 
   /** @throws DevicesError ERR_DEVICE_OPTION for what has no `read` */
   constructor(source: UserDiskSource) {
@@ -73,25 +72,22 @@ export class UserDisk implements Disk {
     return this.#source.discard !== undefined
   }
 
-  attach(sink: DiskSink): void {
-    this.#sink = sink
-  }
-
   submit(request: BlockRequest): typeof DISK_PENDING {
     void this.#run(request)
     return DISK_PENDING
   }
 
   async #run(request: BlockRequest): Promise<void> {
+    const { sink } = request
     let outcome: DiskOutcome = DISK_OK
     try {
       await this.#perform(request)
     } catch (error) {
-      this.#sink?.failure(error)
+      sink.failure(error)
       outcome = DISK_FAILED
     }
-    this.#sink?.complete(request, outcome)
-    this.#sink?.flush()
+    sink.complete(request, outcome)
+    sink.flush()
   }
 
   async #perform(request: BlockRequest): Promise<void> {
