@@ -4,8 +4,10 @@
 export const README_ROWS = [
   'process start to first KVM_RUN',
   'RSS beside guest memory',
+  "restore to the guest's first instruction, 64 MiB",
   "restore to the guest's first instruction, 4096 MiB",
   'Linux goes on, 100 clones in a process',
+  'memory of a clone over the pages its guest has written',
   'exit, runSync()',
   'exit, await run()',
   'eventfd wake-up, 1 at a time',
@@ -14,6 +16,7 @@ export const README_ROWS = [
   'virtio-blk cached, random read, 4 KiB, depth 32',
   'virtio-blk cached, random write, 4 KiB, depth 32',
   'virtio-blk cached, sequential read, 1 MiB, depth 4',
+  'virtio-blk O_DIRECT, random read, 4 KiB, depth 1',
   'virtio-blk O_DIRECT, random read, 4 KiB, depth 32',
   'virtio-blk, exits to user space in 1,000,000 requests',
   'virtio-net, ping, 98 bytes, one at a time',
