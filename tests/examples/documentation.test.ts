@@ -1,11 +1,29 @@
 /**
- * Code in documentation has right types: each snippet is a module that imports what it names of the packages. Names that a
- * snippet takes for granted have the types below, or any.
+ * Code in documentation has right types, and examples of TSDoc run: each snippet is a module that imports what it names of the
+ * packages. Names that a snippet takes for granted have the types below, or any, and the values of tests/support/example-fixtures.mjs.
  */
-import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { execFile } from 'node:child_process'
+import {
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { pathToFileURL } from 'node:url'
+import { promisify } from 'node:util'
+import { MicroVm, stateToJson } from '@vmm/microvm'
+import { writeSnapshot } from '@vmm/snapshot'
 import ts from 'typescript'
 import { expect, test } from 'vitest'
+import { buildBareGuest } from '../../guest/bare/build.mjs'
+import { guestFile } from '../support/example-vmm.ts'
+import { describeWithKvm } from '../support/kvm.ts'
+import { describeInNamespace, ip } from '../support/namespace.ts'
 import { docSnippets, readmeSnippets, root, type Snippet } from './documentation.ts'
 
 /** What snippets take for granted. */
@@ -99,23 +117,45 @@ function programOf(files: ReadonlyMap<string, string>, old?: ts.Program): ts.Pro
   return ts.createProgram(roots, OPTIONS, host, old)
 }
 
-test('examples/small, and snippets of READMEs and of TSDoc, have right types', () => {
-  const snippets: readonly Snippet[] = [...readmeSnippets(), ...docSnippets()]
-  expect(snippets.length).toBeGreaterThan(50)
-  const known = exportsOfPackages()
-  const pathOf = (index: number) => join(root, `tests/examples/${index}.snippet.ts`)
+/** Snippets, and what each does not declare. */
+interface Checked {
+  readonly snippets: readonly Snippet[]
+  /** Of each. */
+  readonly missing: readonly ReadonlySet<string>[]
+  /** Which entry of the packages has a name. */
+  readonly known: ReadonlyMap<string, string>
+  readonly program: ts.Program
+}
 
+let checked: Checked | undefined
+
+const pathOf = (index: number) => join(root, `tests/examples/${index}.snippet.ts`)
+
+/** Those of TSDoc come first. */
+function check(): Checked {
+  if (checked !== undefined) return checked
+  const snippets: readonly Snippet[] = [...docSnippets(), ...readmeSnippets()]
   const bare = new Map(snippets.map(({ code }, i) => [pathOf(i), `export {};${code}`]))
-  const first = programOf(bare)
+  const program = programOf(bare)
+  const missing = snippets.map((_, i) => {
+    const names = new Set<string>()
+    for (const { code, start = 0, length = 0, file } of program.getSemanticDiagnostics(
+      program.getSourceFile(pathOf(i)),
+    )) {
+      if (UNDECLARED.has(code) && file) names.add(file.text.slice(start, start + length))
+    }
+    return names
+  })
+  checked = { snippets, missing, known: exportsOfPackages(), program }
+  return checked
+}
+
+test('examples/small, and snippets of READMEs and of TSDoc, have right types', () => {
+  const { snippets, missing, known, program } = check()
+  expect(snippets.length).toBeGreaterThan(50)
   const files = new Map(
     snippets.map(({ code }, i) => {
-      const missing = new Set<string>()
-      for (const { code: error, start = 0, length = 0, file } of first.getSemanticDiagnostics(
-        first.getSourceFile(pathOf(i)),
-      )) {
-        if (UNDECLARED.has(error) && file) missing.add(file.text.slice(start, start + length))
-      }
-      const prelude = [...missing].map((name) => {
+      const prelude = [...(missing[i] ?? [])].map((name) => {
         const entry = known.get(name)
         return entry === undefined
           ? `declare const ${name}: ${CONTEXT[name] ?? 'any'};`
@@ -126,7 +166,7 @@ test('examples/small, and snippets of READMEs and of TSDoc, have right types', (
   )
   const examples = readdirSync(EXAMPLES).filter((file) => file.endsWith('.js'))
   for (const name of examples) files.set(join(EXAMPLES, name), readFileSync(join(EXAMPLES, name), 'utf8'))
-  const second = programOf(files, first)
+  const second = programOf(files, program)
   const places = [...snippets.map(({ place }) => place), ...examples]
   const wrong = [...files.keys()].flatMap((path, i) => {
     const place = places[i]
@@ -139,4 +179,97 @@ test('examples/small, and snippets of READMEs and of TSDoc, have right types', (
     })
   })
   expect(wrong).toEqual([])
+})
+
+/** How examples end that ask a guest, which is not there. */
+const ERRORS: Readonly<Record<string, string>> = {
+  'virtio/vsock/vsock.ts': 'vsock: port 22 of the guest: the guest has no driver for the device yet',
+}
+/** Names that one example means otherwise than the others. */
+const ALIASES: Readonly<Record<string, Readonly<Record<string, string>>>> = {
+  'vm-memory/src/cursor.ts': { address: 'guestAddress' },
+}
+/** A module of its own, which another example loads. */
+const PROVIDER = 'on-demand/provider.ts'
+const FIXTURES = pathToFileURL(join(root, 'tests/support/example-fixtures.mjs'))
+const RUNNER = join(root, 'tests/support/run-examples.mjs')
+const TAP = 'vmtap0'
+
+/** An example as a module whose default export runs it. */
+function moduleOf({ place, code }: Snippet, index: number, { missing, known }: Checked): string {
+  const valueFor = <T>(table: Readonly<Record<string, T>>): T | undefined =>
+    Object.entries(table).find(([file]) => place.includes(file))?.[1]
+  const own = valueFor(ALIASES) ?? {}
+  const prelude = [...(missing[index] ?? [])].map((name) => {
+    const entry = known.get(name)
+    return entry === undefined
+      ? `import { ${own[name] ?? name} as ${name} } from '${FIXTURES}?${index}';`
+      : `import { ${name} } from '${entry}';`
+  })
+  const error = JSON.stringify(valueFor(ERRORS) ?? '')
+  return `${prelude.join('')}export const error = ${error}; export default async () => {\n${code}\n}`
+}
+
+const toJavaScript = (code: string): string =>
+  ts.transpileModule(code, {
+    compilerOptions: { target: ts.ScriptTarget.ES2022, module: ts.ModuleKind.ESNext },
+  }).outputText
+
+/** What examples find in their working directory. */
+async function fillFolder(folder: string): Promise<void> {
+  const file = (name: string) => join(folder, name)
+  writeFileSync(file('root.img'), new Uint8Array(2 ** 20))
+  writeFileSync(file('memory.bin'), new Uint8Array(2 ** 20))
+  writeFileSync(file('frame'), new Uint8Array(1024))
+  for (const name of ['vmlinux', 'initramfs.cpio']) symlinkSync(guestFile(name), file(name))
+  let saved: Promise<unknown> | undefined
+  const vm = await MicroVm.create({
+    kernel: await buildBareGuest(join(root, 'guest/bare/programs/restored.c')),
+    entry: 'pvh',
+    events: {
+      bootMarker: () => {
+        saved ??= vm.pause().then(async () => {
+          const state = stateToJson(await vm.state())
+          await writeSnapshot(file('snapshots/web'), { state, memory: vm.memory })
+          vm.stop('saved')
+        })
+      },
+    },
+  })
+  await vm.run()
+  await saved
+  vm.close()
+}
+
+describeWithKvm('documentation', () => {
+  describeInNamespace('has', () => {
+    test('examples in TSDoc that run', async () => {
+      const all = check()
+      const modules = mkdtempSync(join(root, 'node_modules', 'test-examples-'))
+      const folder = mkdtempSync(join(tmpdir(), 'vmm-examples-'))
+      try {
+        await fillFolder(folder)
+        ip(`tuntap add dev ${TAP} mode tap`)
+        ip(`link set ${TAP} up`)
+        const docs = docSnippets()
+        const places: string[] = []
+        for (const [i, snippet] of docs.entries()) {
+          const isProvider = snippet.place.includes(PROVIDER)
+          if (isProvider) writeFileSync(join(modules, 'pages.js'), toJavaScript(snippet.code))
+          else {
+            const text = toJavaScript(moduleOf(snippet, i, all))
+            writeFileSync(join(modules, `${places.push(snippet.place) - 1}.js`), text)
+          }
+        }
+        writeFileSync(join(modules, 'package.json'), '{ "type": "module" }')
+        const args = [RUNNER, modules, String(places.length)]
+        await promisify(execFile)(process.execPath, args, { cwd: folder })
+        const failures: string[] = JSON.parse(readFileSync(join(modules, 'failures.json'), 'utf8'))
+        expect(failures.map((failure) => failure.replace(/^\d+/, (i) => places[Number(i)] ?? i))).toEqual([])
+        expect(places.length).toBeGreaterThan(30)
+      } finally {
+        for (const path of [modules, folder]) rmSync(path, { recursive: true })
+      }
+    })
+  })
 })
