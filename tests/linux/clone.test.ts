@@ -173,11 +173,12 @@ describeWithKvm('a clone with another disk and network', () => {
   const [SECTORS, MORE_SECTORS] = [2048, 4096]
   /** What is in a gratuitous ARP packet, behind 14 bytes of Ethernet. */
   const [ETHERTYPE_OFFSET, ETHERTYPE_ARP, SENDER_IP_OFFSET] = [12, 0x0806, 28]
+  const [MAC, OTHER_MAC] = ['02:00:00:00:00:01', '02:00:00:00:00:02']
 
-  test('takes the size of the disk, and announces itself', async () => {
+  test('takes the size of the disk, announces itself, and has the other MAC when its driver is bound anew', async () => {
     const path = mkdtempSync(join(tmpdir(), 'vmm-clone-'))
     const [before, announced]: [string[], string[]] = [[], []]
-    const devices = (sectors: number, announced: string[]): AttachDevice[] => [
+    const devices = (sectors: number, mac: string, announced: string[]): AttachDevice[] => [
       (host) => host.virtio.attach(new Blk({ disk: new BufferDisk(new Uint8Array(sectors * SECTOR_SIZE)) })),
       (host) => {
         const network = new UserNetwork({
@@ -187,11 +188,11 @@ describeWithKvm('a clone with another disk and network', () => {
             announced.push(bytes.subarray(SENDER_IP_OFFSET, SENDER_IP_OFFSET + 4).join('.'))
           },
         })
-        host.virtio.attach(new Net({ network }))
+        host.virtio.attach(new Net({ network, mac }))
       },
     ]
     try {
-      const linux = await LinuxVm.start({ devices: devices(SECTORS, before), shape: 'disk and net' })
+      const linux = await LinuxVm.start({ devices: devices(SECTORS, MAC, before), shape: 'disk and net' })
       linux.type('ip addr add 10.0.0.2/24 dev eth0; ip link set eth0 up')
       linux.type('echo "$(cat /sys/block/vda/size) sectors"')
       await linux.until(new RegExp(`^${SECTORS} sectors\\n`, 'm'))
@@ -204,13 +205,19 @@ describeWithKvm('a clone with another disk and network', () => {
 
       const snapshot = Snapshot.open(path)
       const clone = await LinuxVm.restore(stateFromJson(snapshot.state), snapshot.mapMemory(), {
-        devices: devices(MORE_SECTORS, announced),
+        devices: devices(MORE_SECTORS, OTHER_MAC, announced),
       })
       snapshot.close()
       while (announced.length === 0) await new Promise((go) => setTimeout(go, 5))
       expect(announced[0]).toBe('10.0.0.2')
       clone.type('echo "$(cat /sys/block/vda/size) sectors"')
       await clone.until(new RegExp(`^${MORE_SECTORS} sectors\\n`, 'm'))
+      clone.type('mac() { echo "mac $(cat /sys/class/net/eth0/address)"; }; mac')
+      await clone.until(new RegExp(`^mac ${MAC}\\n`, 'm'))
+      clone.type(
+        'cd /sys/bus/virtio/drivers/virtio_net; for i in virtio*; do echo $i >unbind; echo $i >bind; done; mac',
+      )
+      await clone.until(new RegExp(`^mac ${OTHER_MAC}\\n`, 'm'))
       clone.vm.stop('seen')
       await clone.ended
     } finally {
