@@ -8,13 +8,11 @@ import { Rng } from '@vmm/devices/virtio'
 import { MicroVm, type MicroVmOptions, type MicroVmState, stateToJson } from '@vmm/microvm'
 import { MappedMemory } from '@vmm/vm-memory/mmap'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { EM_X86_64, elf64, PT_LOAD } from '../support/elf.ts'
+import { kernelImage } from '../support/elf.ts'
+import { SPIN } from '../support/guest-code.ts'
 import { describeWithKvm } from '../support/kvm.ts'
 
 const MEMORY = 2 ** 25
-const LOAD_ADDRESS = 0x100_0000
-/** Jumps to itself. */
-const SPIN = Uint8Array.of(0xeb, 0xfe)
 const OPTION = 'ERR_MICROVM_OPTION'
 const RUN_ONCE = { code: 'ERR_MICROVM_RUN_ONCE', message: 'a VM runs once: make another one' }
 
@@ -25,8 +23,7 @@ describeWithKvm('a mistake', () => {
   beforeAll(() => {
     folder = mkdtempSync(join(tmpdir(), 'vmm-mistakes-'))
     kernel = join(folder, 'guest')
-    const segments = [{ type: PT_LOAD, address: LOAD_ADDRESS, data: SPIN }]
-    writeFileSync(kernel, elf64({ machine: EM_X86_64, segments }))
+    writeFileSync(kernel, kernelImage(SPIN))
   })
   afterAll(() => rmSync(folder, { recursive: true }))
 
@@ -69,10 +66,12 @@ describeWithKvm('a mistake', () => {
     vm.close()
     const memory = (size: number) => MappedMemory.anonymous([{ start: 0, size }])
     const json = stateToJson(state) as unknown as MicroVmState
-    await expect(MicroVm.restore(json, memory(MEMORY))).rejects.toMatchObject({
-      code: 'ERR_MICROVM_STATE',
-      message: 'this is no state: what was saved goes through stateFromJson',
-    })
+    for (const wrong of [json, null as unknown as MicroVmState]) {
+      await expect(MicroVm.restore(wrong, memory(MEMORY))).rejects.toMatchObject({
+        code: 'ERR_MICROVM_STATE',
+        message: 'this is no state: what was saved goes through stateFromJson',
+      })
+    }
     await expect(MicroVm.restore(state, memory(MEMORY / 2))).rejects.toMatchObject({
       code: 'ERR_MICROVM_STATE',
       message: 'the saved VM had its memory at 0x0-0x1ffffff, this is at 0x0-0xffffff',

@@ -14,7 +14,7 @@ const NS_KHZ_PER_TICK = 1_000_000n
 /** @throws MicroVmError ERR_MICROVM_STATE for JSON, and where memory is not where the saved VM had it */
 export function checkRanges(memory: GuestMemory, state: MicroVmState): void {
   // What JSON has besides.
-  if (typeof state !== 'object' || 'version' in state || state.memory === undefined) {
+  if (state?.memory === undefined || 'version' in state) {
     throw new MicroVmError('ERR_MICROVM_STATE', 'this is no state: what was saved goes through stateFromJson')
   }
   if (memory.isMadeOf(state.memory)) return
