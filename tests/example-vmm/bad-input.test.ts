@@ -15,8 +15,9 @@ import { tmpdir, totalmem } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { EM_X86_64, elf32, elf64, HLT, PT_LOAD } from '../support/elf.ts'
+import { EM_X86_64, elf32, elf64, kernelImage, LOAD_ADDRESS, PT_LOAD } from '../support/elf.ts'
 import { guestFile, runVmm, startVmm } from '../support/example-vmm.ts'
+import { HALT } from '../support/guest-code.ts'
 import { describeWithKvm } from '../support/kvm.ts'
 
 const USAGE = 2
@@ -29,7 +30,7 @@ beforeAll(() => {
   folder = mkdtempSync(join(tmpdir(), 'vmm-bad-input-'))
   writeFileSync(file('text'), 'This is no kernel, however long one looks at it.\n'.repeat(100))
   writeFileSync(file('empty'), '')
-  const good = elf64({ machine: EM_X86_64, segments: [{ type: PT_LOAD, address: 0x100_0000, data: HLT }] })
+  const good = kernelImage(HALT)
   writeFileSync(file('good'), good)
   writeFileSync(file('cut'), good.subarray(0, good.length - 1))
   writeFileSync(file('cut-header'), good.subarray(0, 70))
@@ -38,7 +39,7 @@ beforeAll(() => {
     file('huge'),
     elf64({
       machine: EM_X86_64,
-      segments: [{ type: PT_LOAD, address: 0x100_0000, data: HLT, memorySize: 2 ** 30 }],
+      segments: [{ type: PT_LOAD, address: LOAD_ADDRESS, data: Uint8Array.from(HALT), memorySize: 2 ** 30 }],
     }),
   )
   writeFileSync(file('initrd'), Buffer.alloc(63 * 2 ** 20))

@@ -9,13 +9,12 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { EXIT_PORT, I8042_COMMAND_PORT, I8042_COMMAND_RESET } from '@vmm/devices'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import type { Report } from '../../examples/example-vmm/src/report.ts'
-import { EM_X86_64, elf64, PT_LOAD } from '../support/elf.ts'
+import { kernelImage } from '../support/elf.ts'
 import { EXAMPLE_VMM, runVmm, runVmmWithReport, startVmm } from '../support/example-vmm.ts'
 import { HALT, jumpTo, outByte, print, SPIN, TRIPLE_FAULT } from '../support/guest-code.ts'
 import { describeWithKvm } from '../support/kvm.ts'
 import { TerminalSession } from '../support/terminal.ts'
 
-const LOAD_ADDRESS = 0x100_0000
 /** Where no memory and no device is. */
 const NOWHERE = 0xe000_0000
 const SIGNALS = { SIGHUP: 1, SIGINT: 2, SIGTERM: 15 } as const
@@ -25,12 +24,8 @@ const file = (name: string) => join(folder, name)
 
 /** A guest that begins with a line on its console. */
 function guest(name: string, code: readonly number[]): string {
-  const data = Uint8Array.from([...print(`${name} up\n`), ...code])
   const path = file(name)
-  writeFileSync(
-    path,
-    elf64({ machine: EM_X86_64, segments: [{ type: PT_LOAD, address: LOAD_ADDRESS, data }] }),
-  )
+  writeFileSync(path, kernelImage([...print(`${name} up\n`), ...code]))
   return path
 }
 

@@ -5,7 +5,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { EM_X86_64, elf64, PT_LOAD } from '../support/elf.ts'
+import { kernelImage } from '../support/elf.ts'
 import { runVmm, startVmm } from '../support/example-vmm.ts'
 import { HALT, print } from '../support/guest-code.ts'
 import { describeWithKvm } from '../support/kvm.ts'
@@ -19,11 +19,7 @@ let kernel: string
 beforeAll(() => {
   folder = mkdtempSync(join(tmpdir(), 'vmm-net-'))
   kernel = join(folder, 'kernel')
-  const data = Uint8Array.from([...print('guest up\n'), ...HALT])
-  writeFileSync(
-    kernel,
-    elf64({ machine: EM_X86_64, segments: [{ type: PT_LOAD, address: 0x100_0000, data }] }),
-  )
+  writeFileSync(kernel, kernelImage([...print('guest up\n'), ...HALT]))
 })
 afterAll(() => rmSync(folder, { recursive: true }))
 

@@ -5,8 +5,9 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { EM_X86_64, elf64, HLT, PT_LOAD } from '../support/elf.ts'
+import { kernelImage } from '../support/elf.ts'
 import { runVmm } from '../support/example-vmm.ts'
+import { HALT } from '../support/guest-code.ts'
 import { describeWithKvm } from '../support/kvm.ts'
 
 const USAGE = 2
@@ -16,8 +17,7 @@ let kernel: string
 beforeAll(() => {
   folder = mkdtempSync(join(tmpdir(), 'vmm-share-option-'))
   kernel = join(folder, 'kernel')
-  const segments = [{ type: PT_LOAD, address: 0x100_0000, data: HLT }]
-  writeFileSync(kernel, elf64({ machine: EM_X86_64, segments }))
+  writeFileSync(kernel, kernelImage(HALT))
 })
 afterAll(() => rmSync(folder, { recursive: true }))
 

@@ -7,12 +7,11 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { BOOT_MARKER, BOOT_TIMER_PORT, EXIT_PORT } from '@vmm/devices'
 import { afterEach, beforeEach, expect, test } from 'vitest'
-import { EM_X86_64, elf64, PT_LOAD } from '../support/elf.ts'
+import { kernelImage } from '../support/elf.ts'
 import { runVmm, runVmmWithReport, startVmm } from '../support/example-vmm.ts'
 import { outByte, print, SPIN } from '../support/guest-code.ts'
 import { describeWithKvm } from '../support/kvm.ts'
 
-const LOAD_ADDRESS = 0x100_0000
 const DISK_SIZE = 2 ** 16
 const MARK = print(String.fromCharCode(BOOT_MARKER), BOOT_TIMER_PORT)
 
@@ -21,11 +20,7 @@ const file = (name: string) => join(folder, name)
 
 /** A guest that says it has booted between two lines. */
 function run(after: readonly number[] = outByte(EXIT_PORT, 0), ...more: string[]): string[] {
-  const data = Uint8Array.from([...print('before\n'), ...MARK, ...print('after\n'), ...after])
-  writeFileSync(
-    file('guest'),
-    elf64({ machine: EM_X86_64, segments: [{ type: PT_LOAD, address: LOAD_ADDRESS, data }] }),
-  )
+  writeFileSync(file('guest'), kernelImage([...print('before\n'), ...MARK, ...print('after\n'), ...after]))
   return ['run', '--kernel', file('guest'), '--memory', '32', ...more]
 }
 

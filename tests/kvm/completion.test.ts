@@ -8,11 +8,10 @@ import { join } from 'node:path'
 import { EXIT_PORT } from '@vmm/devices'
 import { isInterpretingKvm } from '@vmm/microvm'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { EM_X86_64, elf64, PT_LOAD } from '../support/elf.ts'
+import { kernelImage } from '../support/elf.ts'
 import { runVmmWithReport } from '../support/example-vmm.ts'
 import { describeWithKvm } from '../support/kvm.ts'
 
-const LOAD_ADDRESS = 0x100_0000
 /** out %al, $EXIT_PORT */
 const EXIT_WITH_AL = [0xe6, EXIT_PORT]
 
@@ -66,11 +65,7 @@ describeWithKvm('kernel code', () => {
   cases.forEach(({ mnemonic, code, result }, index) => {
     test(`executes ${mnemonic}, case ${index}`, async () => {
       const kernel = join(folder, String(index))
-      const data = Uint8Array.from([...code, ...EXIT_WITH_AL])
-      writeFileSync(
-        kernel,
-        elf64({ machine: EM_X86_64, segments: [{ type: PT_LOAD, address: LOAD_ADDRESS, data }] }),
-      )
+      writeFileSync(kernel, kernelImage([...code, ...EXIT_WITH_AL]))
       const { report, stderr } = await runVmmWithReport(['run', '--kernel', kernel, '--memory', '32'])
       expect(stderr).toBe('')
       expect(report.reason).toBe(`the guest ended the VM with ${result}`)

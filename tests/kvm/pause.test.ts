@@ -8,12 +8,11 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { BOOT_MARKER, BOOT_TIMER_PORT } from '@vmm/devices'
 import { MicroVm } from '@vmm/microvm'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { EM_X86_64, elf64, PT_LOAD } from '../support/elf.ts'
+import { kernelImage } from '../support/elf.ts'
 import { print } from '../support/guest-code.ts'
 import { describeWithKvm } from '../support/kvm.ts'
 
 const MEMORY = 2 ** 25
-const LOAD_ADDRESS = 0x100_0000
 const LETTER = print('x')
 /** Prints for ever. */
 const CHATTER = [...LETTER, 0xeb, 0x100 - LETTER.length - 2]
@@ -24,10 +23,9 @@ let folder: string
 /** A guest that marks its boot, and then prints for ever. */
 async function makeVm(bootMarker?: () => void) {
   const kernel = join(folder, 'guest')
-  const data = Uint8Array.from([...print(String.fromCharCode(BOOT_MARKER), BOOT_TIMER_PORT), ...CHATTER])
   writeFileSync(
     kernel,
-    elf64({ machine: EM_X86_64, segments: [{ type: PT_LOAD, address: LOAD_ADDRESS, data }] }),
+    kernelImage([...print(String.fromCharCode(BOOT_MARKER), BOOT_TIMER_PORT), ...CHATTER]),
   )
   let printed = 0
   const output = {

@@ -9,11 +9,10 @@ import { MicroVm, stateFromJson, stateToJson } from '@vmm/microvm'
 import { Snapshot, writeSnapshot } from '@vmm/snapshot'
 import { MappedMemory, privateRuns } from '@vmm/vm-memory/mmap'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { EM_X86_64, elf64, PT_LOAD } from '../support/elf.ts'
+import { kernelImage } from '../support/elf.ts'
 import { describeWithKvm } from '../support/kvm.ts'
 
 const MEMORY = 2 ** 25
-const LOAD_ADDRESS = 0x100_0000
 const COUNTER = 0x180_0000
 const PAGE = 4096
 /** 1: incl COUNTER; out %al, $0x80; jmp 1b: it counts in memory, and comes out each time. */
@@ -41,11 +40,7 @@ describeWithKvm('a VM that has booted', () => {
 
   test('goes on when its memory is mapped from its snapshot, and is saved by what it writes then', async () => {
     const kernel = join(folder, 'guest')
-    const data = Uint8Array.from(COUNT)
-    writeFileSync(
-      kernel,
-      elf64({ machine: EM_X86_64, segments: [{ type: PT_LOAD, address: LOAD_ADDRESS, data }] }),
-    )
+    writeFileSync(kernel, kernelImage(COUNT))
     const vm = await MicroVm.create({ kernel, memory: MEMORY })
     const ended = vm.run()
     await untilBeyond(vm, 10)

@@ -5,8 +5,8 @@
 export const EM_386 = 3
 export const EM_X86_64 = 62
 export const PT_LOAD = 1
-/** cli; 1: hlt; jmp 1b */
-export const HLT: Uint8Array = Uint8Array.of(0xfa, 0xf4, 0xeb, 0xfd)
+/** Where {@link kernelImage} is loaded and entered, unless told otherwise. */
+export const LOAD_ADDRESS = 0x100_0000
 
 const EHDR_SIZE = 64
 const PHDR_SIZE = 56
@@ -49,6 +49,12 @@ export function elf64(image: { machine: number; segments: readonly Segment[] }):
     offset += data.length
   })
   return out
+}
+
+/** A 64-bit kernel that is nothing but some machine code (guest-code.ts). */
+export function kernelImage(code: readonly number[], address: number = LOAD_ADDRESS): Buffer {
+  const segments = [{ type: PT_LOAD, address, data: Uint8Array.from(code) }]
+  return elf64({ machine: EM_X86_64, segments })
 }
 
 /** The header of a 32-bit x86 executable. */

@@ -16,7 +16,7 @@ import { openDisk } from '@vmm/block'
 import { EXIT_PORT } from '@vmm/devices'
 import { Balloon, Blk, BufferDisk, Rng } from '@vmm/devices/virtio'
 import { type AttachDevice, MicroVm, type MicroVmEnd } from '@vmm/microvm'
-import { EM_X86_64, elf64, PT_LOAD } from './elf.ts'
+import { kernelImage } from './elf.ts'
 import { HALT, jumpTo, outByte, print, SPIN, TRIPLE_FAULT } from './guest-code.ts'
 import { ringDoorbell } from './ring-doorbell.ts'
 
@@ -70,11 +70,7 @@ const folder = process.argv[3] ?? '.'
 
 function kernelOf(program: Program): string {
   const path = join(folder, program)
-  const data = Uint8Array.from(PROGRAMS[program])
-  writeFileSync(
-    path,
-    elf64({ machine: EM_X86_64, segments: [{ type: PT_LOAD, address: LOAD_ADDRESS, data }] }),
-  )
+  writeFileSync(path, kernelImage(PROGRAMS[program], LOAD_ADDRESS))
   return path
 }
 
