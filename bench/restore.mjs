@@ -1,6 +1,6 @@
 /**
  * Going on with a saved VM: from the opening of the snapshot to the guest's first instruction, for guests of several sizes,
- * beside KVM_CREATE_VM alone. It takes no longer for more memory, which is mapped and not read.
+ * beside KVM_CREATE_VM alone, and beside memory for that. Guest memory is mapped and not read, however much there is.
  */
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'

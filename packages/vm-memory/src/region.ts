@@ -85,7 +85,8 @@ export class GuestRegion {
    */
   constructor(options: GuestRegionOptions) {
     const { start, bytes, dirty } = options
-    const size = 'size' in bytes ? bytes.size : bytes.length
+    const isLazy = 'size' in bytes
+    const size = isLazy ? bytes.size : bytes.length
     if (!(size > 0 && size <= REGION_SIZE_MAX)) {
       throw new MemoryError('ERR_MEMORY_INVALID_ARGUMENT', `a region of ${size} bytes at ${hex(start)}`)
     }
@@ -106,7 +107,7 @@ export class GuestRegion {
     this.hugetlb = options.hugetlb
     this.onDemand = options.onDemand ?? false
     this.#options = options
-    if (!('size' in bytes)) this.#look(bytes)
+    if (!isLazy) this.#look(bytes)
   }
 
   /** The region's memory, for numbers. */
@@ -148,9 +149,9 @@ export class GuestRegion {
     return new GuestRegion({ ...this.#options, bytes, ...changes })
   }
 
+  /** The rest were looked at when they came. */
   #open(): void {
-    const { bytes } = this.#options
-    this.#look('size' in bytes ? bytes.open() : bytes)
+    this.#look((this.#options.bytes as LazyBytes).open())
   }
 
   #look(bytes: Uint8Array): void {
