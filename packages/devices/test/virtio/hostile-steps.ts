@@ -79,6 +79,17 @@ const DEEDS = ['begin', 'turn', 'turns', 'doorbell', 'host', 'wait', 'reap', 'st
 /** What takes no more than a number, or nothing, to say. */
 type Deed = (typeof DEEDS)[number]
 
+const request: fc.Arbitrary<Extract<Step, { do: 'request' }>> = fc.record({
+  do: fc.constant('request' as const),
+  which: fc.nat(0xff),
+  address,
+  wrong: rarely(fc.array(fc.tuple(fc.nat(0x40), fc.nat(0xff)), { maxLength: 3 })),
+  more: rarely(fc.array(fc.record({ address, length, writable: fc.boolean() }), { maxLength: 2 })),
+  less: fc.oneof({ weight: 5, arbitrary: fc.constant(0) }, fc.nat(3)),
+  indirect: fc.boolean(),
+  ring: fc.boolean(),
+})
+
 export const step: fc.Arbitrary<Step> = fc.oneof(
   {
     weight: 4,
@@ -107,19 +118,7 @@ export const step: fc.Arbitrary<Step> = fc.oneof(
       bytes,
     }),
   },
-  {
-    weight: 8,
-    arbitrary: fc.record({
-      do: fc.constant('request' as const),
-      which: fc.nat(0xff),
-      address,
-      wrong: rarely(fc.array(fc.tuple(fc.nat(0x40), fc.nat(0xff)), { maxLength: 3 })),
-      more: rarely(fc.array(fc.record({ address, length, writable: fc.boolean() }), { maxLength: 2 })),
-      less: fc.oneof({ weight: 5, arbitrary: fc.constant(0) }, fc.nat(3)),
-      indirect: fc.boolean(),
-      ring: fc.boolean(),
-    }),
-  },
+  { weight: 8, arbitrary: request },
   {
     weight: 2,
     arbitrary: fc.record({
@@ -132,6 +131,29 @@ export const step: fc.Arbitrary<Step> = fc.oneof(
     weight: 6,
     arbitrary: fc.record({
       do: fc.constantFrom(...DEEDS),
+      value,
+    }),
+  },
+)
+
+/** A step of a driver that wants its requests served, for the most part: what each of them leaves behind adds up. */
+export const servedStep: fc.Arbitrary<Step> = fc.oneof(
+  { weight: 4, arbitrary: step },
+  {
+    weight: 5,
+    arbitrary: request.map((one) => ({
+      ...one,
+      which: one.which & ~1,
+      wrong: [],
+      more: [],
+      less: 0,
+      ring: true,
+    })),
+  },
+  {
+    weight: 5,
+    arbitrary: fc.record({
+      do: fc.constantFrom(...(['begin', 'turns', 'host', 'wait', 'reap'] as const)),
       value,
     }),
   },
