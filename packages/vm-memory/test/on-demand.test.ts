@@ -17,7 +17,8 @@ const PAGE = 4096
 const WINDOW = 4 * PAGE
 const MIB = 2 ** 20
 /** For providers that never answer. */
-const IMPATIENT = { timeoutMs: 300 }
+/** Enough for a thread that starts on a busy host, and not much to wait for one that never answers. */
+const IMPATIENT = { timeoutMs: 2000 }
 
 let bundled: Awaited<ReturnType<typeof bundleOnDemand>>
 const opened: { close(): unknown }[] = []
@@ -246,8 +247,8 @@ describe.skipIf(noUserFaultFd !== '')(`memory on demand${noUserFaultFd}`, () => 
         `setTimeout(() => { throw new Error('late') }); await sleep(1e6)`,
         /^the page provider has died: late$/,
       ],
-      'never answers': ['await sleep(1e6)', /has not given the pages at 0x8000 in 300 ms$/],
-      'spins for ever': ['for (;;);', /has not given the pages at 0x8000 in 300 ms$/],
+      'never answers': ['await sleep(1e6)', /has not given the pages at 0x8000 in 2000 ms$/],
+      'spins for ever': ['for (;;);', /has not given the pages at 0x8000 in 2000 ms$/],
     }
     for (const [what, [fill, message]] of Object.entries(failing)) {
       test(`${what}, there is an error, and zeros for this thread, which waits`, async () => {
@@ -315,11 +316,11 @@ describe.skipIf(noUserFaultFd !== '')(`memory on demand${noUserFaultFd}`, () => 
     ['has no default export', new URL('data:text/javascript,'), /its default export is no function$/],
     ['returns no provider', module('return {}'), /has no function fill$/],
     ['throws', module(`throw new Error('no such image')`), /cannot be opened: no such image$/],
-    ['never opens', module('await sleep(1e6)'), /has not been opened in 300 ms$/],
+    ['never opens', module('await sleep(1e6)'), /has not been opened in 2000 ms$/],
     ['ends its thread', module('process.exit(0)'), /has died: exit code 0$/],
   ])('is refused where the module %s', async (_what, from, message) => {
     const before = threadIds().length
-    const options = message.source.includes('in 300 ms') ? IMPATIENT : {}
+    const options = message.source.includes('in 2000 ms') ? IMPATIENT : {}
     const failure = await start(from, options).catch((error: MemoryError) => error)
     expect(failure).toEqual(memoryError('ERR_MEMORY_PAGE_PROVIDER'))
     expect((failure as MemoryError).message).toMatch(message)
