@@ -17,6 +17,7 @@ const LETTER = print('x')
 /** Prints for ever. */
 const CHATTER = [...LETTER, 0xeb, 0x100 - LETTER.length - 2]
 const NOT_RUNNING = { code: 'ERR_MICROVM_NOT_RUNNING' }
+const NOT_PAUSED = { code: 'ERR_MICROVM_NOT_PAUSED' }
 
 let folder: string
 
@@ -70,7 +71,7 @@ describeWithKvm('a VM', () => {
   test('that does not run is not paused, and can be when it runs', async () => {
     const { vm, printed } = await makeVm()
     await expect(vm.pause()).rejects.toMatchObject(NOT_RUNNING)
-    await expect(vm.state()).rejects.toMatchObject({ code: 'ERR_MICROVM_NOT_PAUSED' })
+    await expect(vm.state()).rejects.toMatchObject(NOT_PAUSED)
     const ended = vm.run()
     while (printed() === 0) await sleep(1)
     await vm.pause()
@@ -78,6 +79,44 @@ describeWithKvm('a VM', () => {
     expect((await ended).kind).toBe('stopped')
     vm.resume()
     await expect(vm.pause()).rejects.toMatchObject(NOT_RUNNING)
+    vm.close()
+  })
+
+  test('that is told to go on before it stands still goes on, and who waits for either is told', async () => {
+    const { vm, printed } = await makeVm()
+    const ended = vm.run()
+    while (printed() === 0) await sleep(1)
+    for (let turns = 0; turns < 4; turns++) {
+      const paused = vm.pause()
+      const saved = vm.state()
+      const outcomes = Promise.allSettled([paused, saved])
+      for (let turn = 0; turn < turns; turn++) await undefined
+      vm.resume()
+      for (const outcome of await outcomes) expect(outcome).toMatchObject({ reason: NOT_PAUSED })
+      const start = printed()
+      while (printed() === start) await sleep(1)
+      await vm.pause()
+      const before = printed()
+      await sleep(20)
+      expect(printed()).toBe(before)
+      const late = vm.state()
+      vm.resume()
+      await expect(late).rejects.toMatchObject(NOT_PAUSED)
+    }
+    vm.stop('enough')
+    await ended
+    vm.close()
+    await expect(vm.state()).rejects.toMatchObject(NOT_PAUSED)
+  })
+
+  test('that is stopped while it is about to stand still does not', async () => {
+    const { vm, printed } = await makeVm()
+    const ended = vm.run()
+    while (printed() === 0) await sleep(1)
+    const paused = vm.pause()
+    vm.stop('enough')
+    await expect(paused).rejects.toMatchObject(NOT_RUNNING)
+    expect(await ended).toEqual({ kind: 'stopped', reason: 'enough' })
     vm.close()
   })
 

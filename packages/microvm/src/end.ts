@@ -22,3 +22,8 @@ export interface MicroVmEnd {
   /** For `failed`: what was thrown. */
   readonly cause?: unknown
 }
+
+/** The end of a VM that the host cannot run any longer. @param cause what was thrown, by a device of anybody's perhaps */
+export function failedEnd(cause: unknown): MicroVmEnd {
+  return { kind: 'failed', reason: cause instanceof Error ? cause.message : String(cause), cause }
+}

@@ -11,7 +11,7 @@ import type { GuestMemory } from '@vmm/vm-memory'
 import { MappedMemory } from '@vmm/vm-memory/mmap'
 import { Cleanup } from './cleanup.ts'
 import type { AttachDevice, DeviceHost } from './device.ts'
-import type { MicroVmEnd } from './end.ts'
+import { failedEnd, type MicroVmEnd } from './end.ts'
 import { MicroVmError } from './error.ts'
 import { GenerationId } from './generation-id.ts'
 import { loadImages } from './images.ts'
@@ -27,6 +27,8 @@ import {
   withDefaults,
 } from './options.ts'
 import type { VmRam } from './ram.ts'
+import { allSettled } from './settle.ts'
+import { Standstill } from './standstill.ts'
 import { saveKvmVm } from './state/kvm-state.ts'
 import type { MicroVmState } from './state/microvm-state.ts'
 import { checkRanges, restoreVcpus } from './state/restore.ts'
@@ -75,7 +77,7 @@ export class MicroVm {
   #generationId: GenerationId | undefined
   #phase: 'made' | 'running' | 'over' = 'made'
   readonly #cpus: VcpuGroup
-  #paused: Promise<void> | undefined
+  readonly #standstill: Standstill
   readonly #settle: (() => Promise<void>)[] = []
 
   /**
@@ -95,8 +97,7 @@ export class MicroVm {
       await vm.#boot(settings)
       return vm
     } catch (error) {
-      cleanup.close()
-      throw error
+      return cleanup.closeAfter(error)
     }
   }
 
@@ -121,8 +122,7 @@ export class MicroVm {
       vm.#restoreGenerationId(state)
       return vm
     } catch (error) {
-      cleanup.close()
-      throw error
+      return cleanup.closeAfter(error)
     }
   }
 
@@ -152,12 +152,16 @@ export class MicroVm {
     )
     this.serial = this.#legacy.serial
     // A device that throws is the end of its own VM.
-    const events = cleanup.add(
-      new EventManager({
-        onError: (cause) => this.#cpus.stop({ kind: 'failed', reason: (cause as Error).message, cause }),
-      }),
-    )
+    const events = cleanup.add(new EventManager({ onError: (cause) => this.#cpus.stop(failedEnd(cause)) }))
     this.#virtio = new VirtioBus({ vm, memory, mmio: this.mmio, events, registers, own }, saved?.virtio)
+    this.#standstill = new Standstill({
+      cpus: this.#cpus,
+      pauseDevices: async () => {
+        await this.#virtio.pause()
+        this.serial.flush()
+      },
+      resumeDevices: () => this.#resumeDevices(),
+    })
   }
 
   /** Makes the VM generation ID, and describes all devices. After they are there. */
@@ -246,66 +250,69 @@ export class MicroVm {
       throw new MicroVmError('ERR_MICROVM_RUN_ONCE', 'a VM runs once: make another one')
     }
     this.#phase = 'running'
+    let end: MicroVmEnd
     try {
-      const end = await this.#runToEnd()
-      this.#phase = 'over'
-      return end
+      end = await this.#cpus.run(() => {
+        this.ram.failed?.then((cause) => this.#cpus.stop(failedEnd(cause)))
+        this.#lines.release()
+        this.#resumeDevices()
+      })
     } catch (error) {
       this.#phase = 'made'
       throw error
     }
+    try {
+      await this.#endDevices()
+    } catch (error) {
+      if (end.kind !== 'failed') end = failedEnd(error)
+    }
+    this.#phase = 'over'
+    return end
   }
 
-  async #runToEnd(): Promise<MicroVmEnd> {
-    const end = await this.#cpus.run(() => {
-      this.ram.failed?.then((cause) => this.#cpus.stop({ kind: 'failed', reason: cause.message, cause }))
-      this.#lines.release()
-      this.#virtio.resume()
-    })
-    await this.#virtio.pause()
-    await Promise.all(this.#settle.map((settle) => settle()))
+  async #endDevices(): Promise<void> {
+    const paused = this.#virtio.pause()
+    const settled = paused
+      .catch(() => {})
+      .then(() => allSettled(this.#settle.map(async (settle) => settle())))
+    await allSettled([paused, settled])
     this.serial.flush()
-    return end
+  }
+
+  /** A device that throws is the end of its own VM. */
+  #resumeDevices(): void {
+    try {
+      this.#virtio.resume()
+    } catch (error) {
+      this.#cpus.stop(failedEnd(error))
+    }
   }
 
   /**
    * Has all vCPUs come out of the guest, and all devices end what is under way: nothing changes guest memory or a device any
    * more. Idempotent.
-   * @returns settles when that is so
-   * @throws MicroVmError ERR_MICROVM_NOT_RUNNING before {@link run}, and where the VM ends or has ended
+   * @returns settles when that is so; where it rejects, the VM goes on
+   * @throws MicroVmError ERR_MICROVM_NOT_RUNNING before {@link run}, and where the VM ends or has ended; ERR_MICROVM_NOT_PAUSED where
+   *   {@link resume} is called before it has settled; and what a device throws
    */
   pause(): Promise<void> {
-    this.#paused ??= this.#pause().catch((error: unknown) => {
-      this.#paused = undefined
-      throw error
-    })
-    return this.#paused
+    return this.#standstill.pause()
   }
 
-  async #pause(): Promise<void> {
-    await this.#cpus.hold()
-    await this.#virtio.pause()
-    this.serial.flush()
-  }
-
-  /** Goes on after {@link pause}. Idempotent. */
+  /** Goes on after {@link pause}, or instead of it while that is under way. Idempotent. */
   resume(): void {
-    if (this.#paused === undefined) return
-    this.#paused = undefined
-    if (this.#cpus.hasEnded) return
-    this.#virtio.resume()
-    this.#cpus.release()
+    this.#standstill.resume()
   }
 
   /**
    * All of the VM but its memory, which is to be saved at the same time. Plain data.
-   * @throws MicroVmError ERR_MICROVM_NOT_PAUSED
+   * @throws MicroVmError ERR_MICROVM_NOT_PAUSED, and where the pause under way fails what that throws
    */
-  async state(): Promise<MicroVmState> {
-    if (this.#paused === undefined) {
-      throw new MicroVmError('ERR_MICROVM_NOT_PAUSED', 'a VM is saved while it is paused: call pause first')
-    }
-    await this.#paused
+  state(): Promise<MicroVmState> {
+    return this.#standstill.look(() => this.#save())
+  }
+
+  #save(): MicroVmState {
     const msrs = this.#kvm.msrIndexList()
     const { vcpus } = this.#cpus
     return {
@@ -330,6 +337,7 @@ export class MicroVm {
       )
     }
     this.#phase = 'over'
+    this.#standstill.end()
     this.#cleanup.close()
   }
 

@@ -23,7 +23,7 @@ export class PauseGate {
 
   /**
    * Shuts the gate. The loops have to be told to come to it.
-   * @returns settles when each of them waits at it, or has left for good
+   * @returns settles when each of them waits at it, or has left for good; or when the gate is opened before that
    */
   shut(): Promise<void> {
     this.#opened = new Promise((resolve) => {
@@ -40,6 +40,7 @@ export class PauseGate {
     this.#opened = undefined
     this.#waiting = 0
     this.#open()
+    this.#arrived()
   }
 
   /** A loop is at the gate: waits while that is shut. */

@@ -1,7 +1,7 @@
 /**
  * The vCPUs of a VM: they run together, are held together, and end together.
  */
-import type { MicroVmEnd } from './end.ts'
+import { failedEnd, type MicroVmEnd } from './end.ts'
 import { MicroVmError } from './error.ts'
 import { PauseGate } from './pause.ts'
 import { threadsFor } from './threads.ts'
@@ -42,6 +42,11 @@ export class VcpuGroup {
     return this.#hasEnded
   }
 
+  /** Whether they are held, or about to be. */
+  get isHeld(): boolean {
+    return this.#gate?.isShut ?? false
+  }
+
   /** Ends the VM. The first call decides. */
   stop(end: MicroVmEnd): void {
     this.#hasEnded = true
@@ -77,7 +82,7 @@ export class VcpuGroup {
     }
     const loops = this.#vcpus.map((vcpu) =>
       runVcpu(vcpu, host)
-        .catch((error: Error) => this.stop({ kind: 'failed', reason: error.message, cause: error }))
+        .catch((error: unknown) => this.stop(failedEnd(error)))
         .finally(() => gate.leave()),
     )
     const end = await this.#end
@@ -89,15 +94,22 @@ export class VcpuGroup {
 
   /**
    * Has all of them come out of the guest, with their last exits completed.
+   * @returns settles when that is so, or when {@link release} was called before that
    * @throws MicroVmError ERR_MICROVM_NOT_RUNNING before {@link run}, and where the VM ends or has ended
    */
   async hold(): Promise<void> {
     const gate = this.#gate
-    if (gate === undefined || this.#hasEnded) throw notRunning()
+    if (gate === undefined) throw notRunning()
+    this.checkRunning()
     // In the same turn: a vCPU that is handling an exit gets no further.
     const arrived = gate.shut()
     await this.#kick()
     await arrived
+    this.checkRunning()
+  }
+
+  /** @throws MicroVmError ERR_MICROVM_NOT_RUNNING where something has ended the VM */
+  checkRunning(): void {
     if (this.#hasEnded) throw notRunning()
   }
 

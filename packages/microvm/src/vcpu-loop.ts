@@ -30,8 +30,8 @@ export interface VcpuHost {
 /** Runs a vCPU until the VM ends. */
 export async function runVcpu(vcpu: GuestVcpu, host: VcpuHost): Promise<void> {
   while (!host.hasEnded()) {
-    if (host.gate.isShut && finishExit(vcpu, host)) await host.gate.wait()
-    else takeExit(await vcpu.kvm.run(), vcpu, host)
+    if (!host.gate.isShut) takeExit(await vcpu.kvm.run(), vcpu, host)
+    else if (finishExit(vcpu, host)) await host.gate.wait()
   }
 }
 

@@ -21,6 +21,7 @@ import { EventFd } from '@vmm/sys-util'
 import type { GuestMemory } from '@vmm/vm-memory'
 import { MicroVmError } from './error.ts'
 import type { RegisterWindow } from './register-window.ts'
+import { allSettled } from './settle.ts'
 
 /** Interrupts of a PC's ISA bus. */
 const ISA_IRQS = 16
@@ -96,9 +97,12 @@ export class VirtioBus {
     own(transport)
   }
 
-  /** Takes no more requests, and settles when those under way have ended. While no vCPU runs. */
+  /**
+   * Takes no more requests, and settles when those under way have ended. While no vCPU runs.
+   * @throws what a device throws, when all others have come to rest
+   */
   async pause(): Promise<void> {
-    await Promise.all(this.#transports.map((transport) => transport.pause()))
+    await allSettled(this.#transports.map((transport) => transport.pause()))
   }
 
   /** Goes on after {@link pause}, or after the VM was restored. */
