@@ -1,11 +1,12 @@
 import { execFileSync } from 'node:child_process'
 import { createSocket, type Socket } from 'node:dgram'
-import { chmodSync, mkdtempSync, rmSync } from 'node:fs'
+import { chmodSync, closeSync, mkdtempSync, openSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { IoUring } from '@vmm/sys-util'
 import { GuestMemory } from '@vmm/vm-memory'
 import { MappedMemory } from '@vmm/vm-memory/mmap'
-import { expect, it } from 'vitest'
+import { expect, it, vi } from 'vitest'
 import { describeInNamespace, ip } from '../../../tests/support/namespace.ts'
 import { Switch } from '../src/index.ts'
 import { NetError, openTap, type Tap, type TapOptions } from '../src/tap.ts'
@@ -29,6 +30,8 @@ const HOST_MAC = '02:00:00:00:00:0b'
 const PORT = 7777
 const GUEST_PORT = 1234
 const NOBODY = 65534
+/** More than go by a call each. */
+const MANY = 40
 const GUEST_CSUM = 1 << 1
 const GUEST_TSO4 = 1 << 7
 const GUEST_TSO6 = 1 << 8
@@ -112,6 +115,22 @@ function udp(payload: Uint8Array): { packet: Packet; header: Header } {
     ports: [GUEST_PORT, PORT],
   })
   return { packet, header: { flags: NEEDS_CSUM, csumStart: packet.transport, csumOffset: 6 } }
+}
+
+/**
+ * Has the kernel refuse to read and write a tap only where that need not wait, as before Linux 6.4: batches go to a device of which it
+ * does not know either that it can do so.
+ */
+function refuseNowait(): void {
+  const device = openSync('/dev/full', 'r+')
+  own({ close: () => closeSync(device) })
+  for (const name of ['read', 'writev'] as const) {
+    const real = IoUring.prototype[name]
+    const spy = vi.spyOn(IoUring.prototype, name).mockImplementation(function (this: IoUring, _fd, ...rest) {
+      return real.call(this, device, ...rest)
+    })
+    own({ close: () => spy.mockRestore() })
+  }
 }
 
 /** "Who has the host's address?" */
@@ -371,6 +390,32 @@ describeInNamespace('frames on a tap', () => {
       Array.from({ length: all }, (_, i) => i),
     )
     expect(guest.net.counters).toMatchObject({ txFrames: 2 * all, txDropped: 0, rxDropped: 0 })
+  })
+
+  it('go by many where the kernel does not know that a tap need not wait', async () => {
+    const { guest } = await guestOn('tap0')
+    const host = await listen()
+    refuseNowait()
+    const { packet, header } = udp(numbered(100))
+    for (let i = 0; i < MANY; i += 1) guest.add(packet.frame, header)
+    guest.kick()
+    await until(() => host.messages.length === MANY)
+    expect(guest.net.counters).toMatchObject({ txFrames: MANY, txDropped: 0 })
+    expect(guest.failures).toEqual([])
+  })
+
+  it('come by many where the kernel does not know that a tap need not wait', async () => {
+    const { guest } = await guestOn('tap0')
+    guest.setOffloads(0)
+    const host = await listen()
+    refuseNowait()
+    for (let i = 0; i < MANY; i += 1) await host.send(numbered(100 + i))
+    guest.offer()
+    const frames = await receivedBy(guest, MANY)
+    expect(frames.map(({ frame }) => frame.length - 42)).toEqual(
+      Array.from({ length: MANY }, (_, i) => 100 + i),
+    )
+    expect(guest.failures).toEqual([])
   })
 
   it('that are longer than they may be, of many, come whole or not at all, and the others come', async () => {

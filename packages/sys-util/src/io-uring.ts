@@ -123,7 +123,8 @@ export class IoUring implements Disposable {
    * @param length in bytes, below 2^31
    * @param offset in the file, in bytes
    * @param token for {@link Completion}: 0 to 2^31-1
-   * @param flags `RWF_NOWAIT` for -EAGAIN instead of waiting: such an operation has ended when {@link submit} returns; default 0
+   * @param flags `RWF_NOWAIT` for -EAGAIN instead of waiting, or -EOPNOTSUPP where the file has no such thing: such an operation has
+   * ended when {@link submit} returns; default 0
    * @returns false where there is no room: submit, or reap, and try again
    */
   read(fd: number, address: number, length: number, offset: number, token: number, flags = 0): boolean {

@@ -20,6 +20,7 @@ const PIECES_MAX = 8
 /** No position, as writev(2). */
 const NO_POSITION = -1
 const EINTR = 4
+const EOPNOTSUPP = 95
 
 /** A frame to be sent. */
 interface Place {
@@ -130,14 +131,16 @@ export class FrameBatch {
 
   /**
    * Begins what was taken, and waits for its end, which comes at once.
-   * @returns how many have been done: where the kernel lacks memory the rest has not, and it is not asked again
+   * @returns how many have been done: where the kernel lacks memory, or does not know that a tap need not wait (Linux before 6.4),
+   * the rest has not, and it is not asked again
    */
   #run(ring: IoUring, count: number): number {
     const errno = ring.submit(count)
     const begun = count - ring.queued
     ring.reap(this.#completion)
-    if (errno < 0) this.close()
-    return begun
+    const isRefused = begun > 0 && this.results[0] === -EOPNOTSUPP
+    if (errno < 0 || isRefused) this.close()
+    return isRefused ? 0 : begun
   }
 
   #sendOne(fd: number, index: number): void {
