@@ -60,6 +60,8 @@ export class AtOnce {
       result = job.isAligned ? transfer(fd, job, flags) : this.#bounced(fd, job)
     } while (result === -EINTR)
     if (mode === 'patient') this.#patience.end()
+    // Linux 5.9 and 5.10 say so of what is not in the page cache, too: readv(2), bugs. Whoever waits knows.
+    if (result === 0 && mode === 'nowait') return WOULD_WAIT
     if (result !== -EOPNOTSUPP || mode !== 'nowait') return result
     this.#giveUpNowait(job.toMemory)
     return this.move(job)

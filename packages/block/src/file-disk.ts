@@ -29,8 +29,10 @@ import { CANCELED, Scheduler } from './scheduler.ts'
 
 const SECTOR_SIZE = 512
 const EFAULT = 14
-const EINTR = 4
-const EOPNOTSUPP = 95
+/** EINTR, EAGAIN. The second is none of a file's that is read or written by waiting, but drivers of disks are known to let it through. */
+const PASSING: readonly number[] = [-4, -11]
+/** EOPNOTSUPP, EINVAL: no such thing as holes, or zeros, here; or, of block devices, not for a part of a block. */
+const CANNOT: readonly number[] = [-95, -22]
 
 const VERBS: Readonly<Record<number, string>> = {
   [DISK_READ]: 'read',
@@ -192,7 +194,7 @@ export class FileDisk implements Disk, Disposable {
   #moved(job: Job, result: number): void {
     if (this.#isClosed) return
     const { request } = job
-    const step = result === -EINTR ? GO_ON : this.#step(job, result)
+    const step = PASSING.includes(result) ? GO_ON : this.#step(job, result)
     if (step === GO_ON && (request.operation > DISK_FLUSH || job.fill())) {
       this.#scheduler.add(job)
       return
@@ -227,7 +229,7 @@ export class FileDisk implements Disk, Disposable {
     if (result < 0) {
       if (result === CANCELED) return DISK_FAILED
       const isRange = request.operation > DISK_FLUSH
-      return isRange && result === -EOPNOTSUPP ? this.#clear(request) : this.#refused(request, -result)
+      return isRange && CANNOT.includes(result) ? this.#clear(request) : this.#refused(request, -result)
     }
     if (request.operation > DISK_FLUSH) return this.#done(request)
     const block = this.#file.alignment?.file ?? 1

@@ -21,10 +21,11 @@ const ZEROES_SIZE = 0x1_0000
 
 let zeroes: Uint8Array | undefined
 
-/** @returns false where the file system has no such thing */
+/** @returns false where the file system has no such thing, or the device not for a part of its blocks */
 function fallocate(fd: number, mode: number, offset: number, length: number): boolean {
   if (libc().fallocate(fd, mode, offset, length) === 0) return true
-  if (lastErrno() === EOPNOTSUPP) return false
+  const errno = lastErrno()
+  if (errno === EOPNOTSUPP || errno === EINVAL) return false
   throw lastError('fallocate', `fd ${fd}, ${length} bytes at ${offset}`)
 }
 
@@ -67,7 +68,10 @@ export function punchHole(fd: number, offset: number, length: number): boolean {
   checkRange(offset, length)
   if (length === 0) return true
   if (fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, length)) return true
-  write(fd, offset, Math.min(length, fstatSync(fd).size - offset))
+  const stats = fstatSync(fd)
+  // A block device stays as long as it is, whatever is written, and stat(2) does not know how long that is.
+  if (stats.isBlockDevice()) zeroRange(fd, offset, length)
+  else write(fd, offset, Math.min(length, stats.size - offset))
   return false
 }
 
