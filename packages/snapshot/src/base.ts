@@ -12,19 +12,31 @@ import { originOf } from './origin.ts'
 
 /**
  * Has a folder have the layers that memory comes from.
+ * @param linked takes the names of the files that were not in the folder before
  * @returns none where there are none, too many, or they are not to be had any more
  */
-export async function baseLayers(folder: string, memory: GuestMemory): Promise<readonly SnapshotLayer[]> {
+export async function baseLayers(
+  folder: string,
+  memory: GuestMemory,
+  linked: Set<string>,
+): Promise<readonly SnapshotLayer[]> {
   const origin = originOf(memory)
   if (origin === undefined) return []
   const { layers } = origin.manifest.memory
   if (layers.length >= LAYERS_MAX) return []
+  const share = async (name: string): Promise<Identity> => {
+    const target = join(folder, name)
+    if (resolve(origin.folder) !== resolve(folder) && (await isLinked(join(origin.folder, name), target))) {
+      linked.add(name)
+    }
+    return stat(target)
+  }
   try {
     for (const [index, { file, runs }] of layers.entries()) {
-      const shared = await share(origin.folder, folder, file)
+      const shared = await share(file)
       if (!isSame(shared, origin.identities[index])) return []
       if (runs === undefined) continue
-      await share(origin.folder, folder, runs.file)
+      await share(runs.file)
       readChecked(folder, runs)
     }
     return layers
@@ -34,14 +46,15 @@ export async function baseLayers(folder: string, memory: GuestMemory): Promise<r
   }
 }
 
-async function share(from: string, to: string, name: string): Promise<Identity> {
-  const target = join(to, name)
-  if (resolve(from) !== resolve(to)) {
-    await link(join(from, name), target).catch((error: NodeJS.ErrnoException) => {
-      if (error.code !== 'EEXIST') throw error
-    })
+/** Links a file. @returns false where one of that name is there already */
+async function isLinked(from: string, to: string): Promise<boolean> {
+  try {
+    await link(from, to)
+    return true
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'EEXIST') return false
+    throw error
   }
-  return stat(target)
 }
 
 function isSame(found: Identity, mapped: Identity | undefined): boolean {

@@ -24,6 +24,11 @@ export function setOrigin(memory: GuestMemory, origin: Origin): void {
   origins.set(memory, origin)
 }
 
+/** Notes that memory is of no one snapshot any more. */
+export function clearOrigin(memory: GuestMemory): void {
+  origins.delete(memory)
+}
+
 /** Where memory comes from; undefined where that is no snapshot. */
 export function originOf(memory: GuestMemory): Origin | undefined {
   return origins.get(memory)

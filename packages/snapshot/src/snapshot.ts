@@ -7,7 +7,7 @@ import { MappedMemory } from '@vmm/vm-memory/mmap'
 import { SnapshotError } from './error.ts'
 import { type Identity, openSized, readChecked, readText } from './folder.ts'
 import { MANIFEST_NAME, type Manifest, memorySize, parseManifest, RUNS_MAX } from './manifest.ts'
-import { type Origin, setOrigin } from './origin.ts'
+import { clearOrigin, type Origin, setOrigin } from './origin.ts'
 import { PAGE_SIZE, type Run, type Segment, totalSize, visibleSegments } from './runs.ts'
 
 /** How often a folder is looked at whose snapshot is replaced under way. */
@@ -103,13 +103,15 @@ export class Snapshot {
    * Has memory that is as it is in this snapshot be mapped from it: the memory of a VM that is paused since the snapshot was
    * written. What it took from the host goes back, as far as it is not written again, and the next snapshot of it can be
    * differential to this one.
-   * @throws MemoryError, and SnapshotError ERR_SNAPSHOT_MISSING after {@link close}, ERR_SNAPSHOT_MEMORY for memory of other ranges
+   * @throws MemoryError, and SnapshotError ERR_SNAPSHOT_MISSING after {@link close}, ERR_SNAPSHOT_MEMORY for memory of other ranges;
+   *   what is in memory is the same then, and the next snapshot of it is a whole one
    */
   rebase(mapped: MappedMemory): void {
     if (!mapped.memory.isMadeOf(this.manifest.memory.ranges)) {
       const message = `${this.#origin.folder}: the memory is not where the snapshot has it`
       throw new SnapshotError('ERR_SNAPSHOT_MEMORY', message)
     }
+    clearOrigin(mapped.memory)
     for (const segment of this.#origin.segments) this.#lay(segment, mapped)
     setOrigin(mapped.memory, this.#origin)
   }

@@ -44,23 +44,22 @@ export interface WrittenSnapshot {
   readonly memoryBytes: number
 }
 
-/** A file that is not synced yet. */
-interface NewFile {
-  readonly name: string
-  readonly handle: FileHandle
-}
-
 /**
  * Writes a snapshot into a folder, which is made where it is not there. One that is in the folder is replaced, in one step.
- * @throws SnapshotError ERR_SNAPSHOT_IO; the old snapshot is still there then
+ * @throws SnapshotError ERR_SNAPSHOT_IO; the old snapshot is still there then, and nothing of the new one, unless that could not be
+ *   synced when it had taken the old one's place
  */
 export async function writeSnapshot(folder: string, content: SnapshotContent): Promise<WrittenSnapshot> {
   const id = randomUUID()
-  const files: NewFile[] = []
+  const files: FileHandle[] = []
+  /** What is in the folder for this snapshot alone. */
+  const added = new Set<string>()
+  let isCurrent = false
   const create = async (name: string): Promise<FileHandle> => {
     // Readable by its owner alone: it has a guest's memory.
     const handle = await open(join(folder, name), 'wx', 0o600)
-    files.push({ name, handle })
+    added.add(name)
+    files.push(handle)
     return handle
   }
   const writeText = async (name: string, text: string) => {
@@ -71,7 +70,7 @@ export async function writeSnapshot(folder: string, content: SnapshotContent): P
   try {
     await mkdir(folder, { recursive: true })
     const state = await writeText(`state-${id}.json`, JSON.stringify(content.state))
-    const below = content.differential ? await baseLayers(folder, memory) : []
+    const below = content.differential ? await baseLayers(folder, memory, added) : []
     const written = await (below.length > 0 ? writeChanges() : writeWhole())
     content.copied?.()
     const manifest: Omit<Manifest, 'format' | 'version'> = {
@@ -84,23 +83,32 @@ export async function writeSnapshot(folder: string, content: SnapshotContent): P
     }
     const name = `${MANIFEST_NAME}.${id}`
     await writeText(name, formatManifest(manifest))
-    for (const { handle } of files) await handle.sync()
-    await syncFolder(folder)
+    for (const file of files) await file.sync()
+    const entries = await open(folder, 'r')
+    files.push(entries)
+    await entries.sync()
     await rename(join(folder, name), join(folder, MANIFEST_NAME))
-    await syncFolder(folder)
+    isCurrent = true
+    await entries.sync()
     // Those of the one before, and of attempts that did not come to an end. Who has them mapped keeps them.
     const named = new Set(fileNames(manifest as Manifest))
-    await removeFiles(folder, (file) => FILE_NAME.test(file) && !named.has(file)).catch(() => {})
+    const found = await readdir(folder).catch(() => [])
+    await removeFiles(
+      folder,
+      found.filter((file) => FILE_NAME.test(file) && !named.has(file)),
+    )
     return { kind: below.length > 0 ? 'differential' : 'full', memoryBytes: written.bytes }
   } catch (cause) {
-    await removeFiles(folder, (file) => file.includes(id)).catch(() => {})
+    // The disk may have either manifest if the host dies now: the files of both stay.
+    if (!isCurrent) await removeFiles(folder, added)
     throw new SnapshotError(
       'ERR_SNAPSHOT_IO',
       `${folder}: the snapshot cannot be written: ${(cause as Error).message}`,
       cause,
     )
   } finally {
-    for (const { handle } of files) await handle.close()
+    // What is to be on the disk has been synced.
+    await Promise.allSettled(files.map((file) => file.close()))
   }
 
   async function writeWhole(): Promise<{ layer: SnapshotLayer; bytes: number }> {
@@ -124,17 +132,7 @@ export async function writeSnapshot(folder: string, content: SnapshotContent): P
 const FILE_NAME =
   /^(?:(?:state|runs)-[0-9a-f-]{36}\.json|(?:memory|pages)-[0-9a-f-]{36}\.bin|manifest\.json\.[0-9a-f-]{36})$/
 
-async function syncFolder(folder: string): Promise<void> {
-  const handle = await open(folder, 'r')
-  try {
-    await handle.sync()
-  } finally {
-    await handle.close()
-  }
-}
-
-async function removeFiles(folder: string, isMeant: (name: string) => boolean): Promise<void> {
-  for (const name of await readdir(folder)) {
-    if (isMeant(name)) await rm(join(folder, name), { force: true })
-  }
+/** What cannot be removed stays. */
+async function removeFiles(folder: string, names: Iterable<string>): Promise<void> {
+  for (const name of names) await rm(join(folder, name), { force: true }).catch(() => {})
 }

@@ -1,10 +1,10 @@
 import { copyFileSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { guestAddress } from '@vmm/vm-memory'
+import { guestAddress, MemoryError } from '@vmm/vm-memory'
 import { MappedMemory, privateRuns } from '@vmm/vm-memory/mmap'
 import fc from 'fast-check'
-import { afterEach, beforeEach, expect, test } from 'vitest'
+import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { Snapshot, SnapshotError, writeSnapshot } from '../src/index.ts'
 import { LAYERS_MAX } from '../src/manifest.ts'
 
@@ -42,6 +42,15 @@ function mapped(from: string = folder): MappedMemory {
   } finally {
     snapshot.close()
   }
+}
+
+const original = MappedMemory.prototype.overlay
+
+/** Memory of no file, with the same contents. */
+function anonymousLike(ram: MappedMemory): MappedMemory {
+  const copy = MappedMemory.anonymous(RANGES)
+  for (const [index, { bytes }] of ram.memory.regions.entries()) copy.memory.regions[index]?.bytes.set(bytes)
+  return copy
 }
 
 function expectSaved(expected: MappedMemory, from: string = folder): void {
@@ -94,6 +103,51 @@ test('memory of other ranges is not rebased', async () => {
   expect(() => snapshot.rebase(other)).toThrow(expect.objectContaining({ code: 'ERR_SNAPSHOT_MEMORY' }))
   snapshot.close()
   other.close()
+})
+
+test('memory that could be rebased in part alone is saved as a whole, and right', async () => {
+  await write(memory, false)
+  const restored = mapped()
+  for (const page of [1, 5]) restored.memory.fill(guestAddress(page * PAGE), PAGE, 0x22)
+  await write(restored, true)
+  for (const ram of [restored, anonymousLike(restored)]) {
+    const before = bytesOf(ram)
+    const snapshot = Snapshot.open(folder)
+    // The host has no more mappings (vm.max_map_count) after some of them.
+    const overlay = vi.spyOn(ram, 'overlay')
+    for (let time = 0; time < 3; time++)
+      overlay.mockImplementationOnce((...part) => original.apply(ram, part))
+    overlay.mockImplementationOnce(() => {
+      throw new MemoryError('ERR_MEMORY_ALLOCATION', 'no more mappings')
+    })
+    expect(() => snapshot.rebase(ram)).toThrow('no more mappings')
+    overlay.mockRestore()
+    snapshot.close()
+    expect(bytesOf(ram).equals(before)).toBe(true)
+    const other = join(base, 'other')
+    expect((await write(ram, true, other)).kind).toBe('full')
+    expectSaved(ram, other)
+    ram.close()
+  }
+})
+
+test('a snapshot that fails leaves nothing of those before in another folder', async () => {
+  await write(memory, false)
+  const restored = mapped()
+  const other = join(base, 'other')
+  const failing = writeSnapshot(other, {
+    state: STATE,
+    memory: restored.memory,
+    differential: true,
+    copied: () => {
+      expect(readdirSync(other)).toHaveLength(4)
+      throw new Error('the VM cannot go on')
+    },
+  })
+  await expect(failing).rejects.toMatchObject({ code: 'ERR_SNAPSHOT_IO' })
+  expect(readdirSync(other)).toEqual([])
+  expectSaved(memory)
+  restored.close()
 })
 
 test('in another folder has the files of the first one, which may go', async () => {

@@ -136,6 +136,7 @@ export class MappedMemory implements Disposable {
   readonly #shared: boolean
   readonly #hugetlb: boolean
   #discardsToZero: boolean
+  #isOverlaid = false
   readonly #memfd: OwnedFd | undefined
 
   private constructor(
@@ -145,6 +146,7 @@ export class MappedMemory implements Disposable {
     memfd?: OwnedFd,
   ) {
     const mapped: MappedRange[] = []
+    const isOverlaid = () => this.#isOverlaid
     try {
       const regions: GuestRegion[] = []
       let offset = backing.file?.offset ?? 0
@@ -164,6 +166,10 @@ export class MappedMemory implements Disposable {
               file: file && { fd: file.fd, offset: file.offset + at },
               dirty: options.trackDirty ? new DirtyBitmap(size) : undefined,
               hugetlb: backing.hugetlb,
+              // For as long as nothing is laid over it, what is not there is zeros, or the file's.
+              get onDemand() {
+                return isOverlaid()
+              },
             }),
           )
         }
@@ -244,7 +250,7 @@ export class MappedMemory implements Disposable {
 
   /**
    * Has a part of private memory be that of a file from now on: read when it is touched, copied when it is written. What was in
-   * the part before is gone, and nobody writes to it meanwhile. The views stay as they are.
+   * the part before is gone, and nobody writes to it meanwhile. The views stay as they are; the regions are `onDemand` from then on.
    * @param length in bytes; `address`, `length` and the offset in the file are multiples of the page size
    * @param file open for reading; it is not kept open
    * @throws MemoryError ERR_MEMORY_INVALID_ADDRESS, ERR_MEMORY_PARTIAL; ERR_MEMORY_INVALID_ARGUMENT for memory that is shared or in huge
@@ -258,6 +264,7 @@ export class MappedMemory implements Disposable {
     this.memory.requireRange(address, length)
     checkFile(file, length)
     this.#discardsToZero = false
+    this.#isOverlaid = true
     for (const { start, mapping } of this.#mapped) {
       const from = Math.max(address, start)
       const to = Math.min(address + length, start + mapping.size)

@@ -69,8 +69,6 @@ export class GuestRegion {
   readonly dirty: DirtyBitmap | undefined
   /** Whether huge pages back it; undefined when nobody knows. */
   readonly hugetlb: boolean | undefined
-  /** Whether pages that are not there yet are anything but zeros: whoever counts pages or saves them has to touch them. */
-  readonly onDemand: boolean
   readonly #options: GuestRegionOptions
   // Each by itself: one object for all of them is 0.2 ns more for each access.
   #view: DataView | undefined
@@ -105,9 +103,13 @@ export class GuestRegion {
     this.file = options.file
     this.dirty = dirty
     this.hugetlb = options.hugetlb
-    this.onDemand = options.onDemand ?? false
     this.#options = options
     if (!isLazy) this.#look(bytes)
+  }
+
+  /** Whether pages that are not there yet are anything but zeros: whoever counts pages or saves them has to touch them. */
+  get onDemand(): boolean {
+    return this.#options.onDemand ?? false
   }
 
   /** The region's memory, for numbers. */

@@ -314,7 +314,10 @@ describe('a file', () => {
     )
     ram.memory.fill(0, 8 * PAGE, 1)
     expect(ram.discardsToZero).toBe(true)
+    const onDemand = () => ram.memory.regions.map((region) => region.onDemand)
+    expect(onDemand()).toEqual([false, false])
     ram.overlay(3 * PAGE, 2 * PAGE, { fd, offset: PAGE })
+    expect(onDemand()).toEqual([true, true])
     const bytes = ram.memory.regions.flatMap((region) =>
       Array.from({ length: 4 }, (_, page) => region.bytes[page * PAGE]),
     )
