@@ -1,5 +1,6 @@
 /** A file or directory that the guest knows. */
 import type { FileStatus } from '@vmm/sys-util'
+import type { Handle } from './handles.ts'
 import { S_IFMT } from './linux.ts'
 
 const CLOSED = -1
@@ -21,7 +22,8 @@ function splitKey(key: NodeKey): readonly [device: string, inode: string] {
 
 /**
  * A file, whatever it is called. It is known by an O_PATH descriptor, which pins it: no other file gets in its place. Where there
- * are too many of those, by the directory and the name that it had last; and is itself only where that still leads to it.
+ * are too many of those, by a descriptor that the guest has it open by; and where there is none, by the directory and the name that it had
+ * last: then it is itself only where that still leads to it.
  */
 export class Node {
   readonly key: NodeKey
@@ -43,6 +45,8 @@ export class Node {
   openedChangedNs = 0
   openedSize = -1
   isSettled = false
+  /** Undefined for none, as most have none ever. */
+  #handles: Set<Handle> | undefined
 
   constructor(status: FileStatus, parent?: Node, name = '') {
     this.key = keyOf(status)
@@ -51,6 +55,24 @@ export class Node {
     this.bornNs = status.bornNs
     this.parent = parent ?? this
     this.name = name
+  }
+
+  /** A descriptor that is open on it: its own, or a handle's; -1 for none. */
+  get anyFd(): number {
+    if (this.fd >= 0 || this.#handles === undefined) return this.fd
+    for (const { fd } of this.#handles) return fd
+    return CLOSED
+  }
+
+  /** A handle tells that the file is open by it, */
+  opened(handle: Handle): void {
+    this.#handles ??= new Set()
+    this.#handles.add(handle)
+  }
+
+  /** and that it is not any more. */
+  released(handle: Handle): void {
+    this.#handles?.delete(handle)
   }
 
   /**

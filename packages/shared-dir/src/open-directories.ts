@@ -38,7 +38,7 @@ export class OpenDirectories {
     if (pinned < 0) return pinned
     const fd = reopenFd(pinned, linux.O_RDONLY | linux.O_DIRECTORY | linux.O_NONBLOCK)
     if (fd < 0) return fd
-    request.opened = new Handle(fd, false)
+    request.opened = new Handle(fd, request.node, false)
     return 0
   }
 

@@ -105,7 +105,7 @@ export class OpenFiles {
     node.openedChangedNs = changedNs
     node.openedSize = size
     node.isSettled = Date.now() / 1000 - changed > SETTLED_AFTER
-    request.opened = new Handle(fd, (request.flags & linux.O_ACCMODE) !== linux.O_RDONLY)
+    request.opened = new Handle(fd, node, (request.flags & linux.O_ACCMODE) !== linux.O_RDONLY)
     return 0
   }
 

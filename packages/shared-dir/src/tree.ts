@@ -64,12 +64,14 @@ export class Tree {
   }
 
   /**
-   * A file's O_PATH descriptor, the tree's own. Where it was closed the way is gone again that led to the file last, name by name.
+   * A file's O_PATH descriptor, the tree's own. Where it was closed, that of a handle; where there is none, the way is gone again that led
+   * to the file last, name by name.
    * @returns a negative errno where there is none: -ESTALE where that does not lead to the file any more
    */
   fdOf(node: Node): number {
     node.isRecent = true
-    return node.fd >= 0 ? node.fd : this.#walkTo(node)
+    const fd = node.anyFd
+    return fd >= 0 ? fd : this.#walkTo(node)
   }
 
   /**
@@ -162,11 +164,12 @@ export class Tree {
     const way = this.#way
     way.length = 0
     let at = node
-    for (; at.fd < 0; at = at.parent) {
+    let fd = at.anyFd
+    for (; fd < 0; fd = at.anyFd) {
       if (way.length === MAX_STEPS) return -ESTALE
       way.push(at)
+      at = at.parent
     }
-    let { fd } = at
     for (let next = way.pop(); next !== undefined; next = way.pop()) {
       fd = this.#step(fd, next)
       if (fd < 0) return fd

@@ -2,8 +2,10 @@
 import { execFileSync } from 'node:child_process'
 import {
   chmodSync,
+  closeSync,
   existsSync,
   mkdirSync,
+  openSync,
   readdirSync,
   readFileSync,
   renameSync,
@@ -31,6 +33,7 @@ const UNLINK = 10
 const RMDIR = 11
 const OPENDIR = 27
 const FALLOCATE = 43
+const FSYNC = 20
 const DESTROY = 38
 const S_IFIFO = 0o010000
 
@@ -139,6 +142,29 @@ describe('descriptors', () => {
     expect((await client.getattr(moved ?? 0)).size).toBe('moved'.length)
   })
 
+  test('that were closed are not missed of what is open, whatever has become of its name', async () => {
+    const { client, path, share } = await mount({ maxDescriptors: 16 })
+    const { entry, handle } = await client.create(ROOT, 'file', O_RDWR)
+    const { id } = await client.make(MKDIR, ROOT, 0o755, 0, 'directory')
+    writeFileSync(join(path, 'directory/inside'), 'text')
+    const inside = await client.lookup(id, 'inside')
+    await client.open(id, 0, OPENDIR)
+    for (let i = 0; i < 40; i += 1) writeFileSync(join(path, `other-${i}`), '')
+    for (let i = 0; i < 80; i += 1) await client.lookup(ROOT, `other-${i % 40}`)
+    await client.call(UNLINK, ROOT, fuseArguments('file'))
+    renameSync(join(path, 'directory'), join(path, 'elsewhere'))
+
+    expect(await client.getattr(entry.id)).toMatchObject({ inode: entry.inode, links: 0 })
+    expect((await client.setattr(entry.id, { valid: FATTR_SIZE, size: 7 })).size).toBe(7)
+    expect((await client.setattr(entry.id, { valid: FATTR_MODE, mode: 0o600 })).mode & 0o777).toBe(0o600)
+    expect(await client.read(entry.id, await client.open(entry.id), 0, 100)).toEqual(Buffer.alloc(7))
+    expect((await client.getattr(inside.id)).size).toBe('text'.length)
+    expect(share.descriptors).toBeLessThanOrEqual(16 + 4)
+
+    await client.release(entry.id, handle)
+    expect((await client.getattr(entry.id)).links).toBe(0)
+  })
+
   test('are all given back: when files are forgotten, closed, unmounted, and with the share', async () => {
     const before = countFds()
     const { client, path, share, device } = await mount()
@@ -171,8 +197,11 @@ describe('descriptors', () => {
     const { client, path, share } = await mount()
     writeFileSync(join(path, 'file'), 'text')
     const { id } = await client.lookup(ROOT, 'file')
-    const handle = await client.open(id)
+    const handle = await client.open(id, O_RDWR)
+    const descriptors = readdirSync('/proc/self/fd').map(Number)
     share.close()
+    // Of the host's, in the place of those that were closed.
+    const others = descriptors.map(() => openSync(import.meta.filename, 'r'))
     for (const request of [
       client.lookup(ROOT, 'file'),
       client.getattr(id),
@@ -182,9 +211,12 @@ describe('descriptors', () => {
       client.list(ROOT),
       client.make(MKDIR, ROOT, 0o755, 0, 'new'),
       client.read(id, handle, 0, 10),
+      client.write(id, handle, 0, Buffer.from('x')),
+      client.call(FSYNC, id, fuseArguments(BigInt(handle), 0, 0)),
     ]) {
       expect([ERRNO.EBADF, ERRNO.ESTALE]).toContain(await refusal(request))
     }
+    for (const fd of others) closeSync(fd)
     expect(readdirSync(path)).toEqual(['file'])
   })
 })
