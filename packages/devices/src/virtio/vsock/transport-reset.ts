@@ -85,10 +85,13 @@ export class TransportReset {
       this.#pool.give(chain)
       break
     }
+    let count = 0
     for (const chain of taken.reverse()) {
-      queue.unpop(chain)
+      // Those that a malformed one came after cannot go back into the ring: they are used, for nothing.
+      if (queue.unpop(chain)) count += 1
+      else queue.addUsed(chain)
       this.#pool.give(chain)
     }
-    return taken.length
+    return count
   }
 }
