@@ -1,12 +1,19 @@
 /**
  * How a VM ends, told by the exit status; and the terminal as it was.
  */
-import { execFileSync } from 'node:child_process'
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { execFileSync, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { EXIT_PORT, I8042_COMMAND_PORT, I8042_COMMAND_RESET } from '@vmm/devices'
+import {
+  BOOT_MARKER,
+  BOOT_TIMER_PORT,
+  EXIT_PORT,
+  I8042_COMMAND_PORT,
+  I8042_COMMAND_RESET,
+} from '@vmm/devices'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import type { Report } from '../../examples/example-vmm/src/report.ts'
 import { kernelImage } from '../support/elf.ts'
@@ -17,10 +24,20 @@ import { TerminalSession } from '../support/terminal.ts'
 
 /** Where no memory and no device is. */
 const NOWHERE = 0xe000_0000
+/** What a pipe holds that nobody reads. */
+const PIPE_SIZE = 65_536
+/** After this a signal is not the same as the one before: a little more than the program's own measure. */
+const INSIST_MS = 1200
 const SIGNALS = { SIGHUP: 1, SIGINT: 2, SIGTERM: 15 } as const
 
 let folder: string
 const file = (name: string) => join(folder, name)
+
+/** mov $count, %ecx; mov $0x3f8, %dx; rep outsb: whatever is in memory. */
+const outText = (count: number) => [
+  ...[0xb9, ...[0, 8, 16, 24].map((shift) => (count >>> shift) & 0xff)],
+  ...[0x66, 0xba, 0xf8, 0x03, 0xf3, 0x6e],
+]
 
 /** A guest that begins with a line on its console. */
 function guest(name: string, code: readonly number[]): string {
@@ -103,10 +120,70 @@ describeWithKvm('example-vmm ends', () => {
   })
 })
 
+describeWithKvm('example-vmm', () => {
+  beforeAll(() => {
+    folder = mkdtempSync(join(tmpdir(), 'vmm-loses-'))
+  })
+  afterAll(() => rmSync(folder, { recursive: true }))
+
+  test('goes on where nobody reads what goes wrong any more', async () => {
+    const mark = print(String.fromCharCode(BOOT_MARKER), BOOT_TIMER_PORT)
+    writeFileSync(file('taken'), '')
+    const args = run('spins', [...mark, ...SPIN])
+    const vmm = startVmm([...args, '--snapshot', file('taken'), '--timeout', '2'])
+    vmm.child.stderr?.destroy()
+    expect((await vmm.result).status).toBe(4)
+  })
+
+  test('says that its report cannot be written, and how the VM ended', async () => {
+    const full = ['--report', '/dev/full']
+    const fine = await runVmm([...run('exit', outByte(EXIT_PORT, 0)), ...full])
+    expect(fine.stderr).toMatch(/^example-vmm: --report: ENOSPC[^\n]*\n$/)
+    expect(fine.status).toBe(1)
+    const died = await runVmm([...run('fault', TRIPLE_FAULT), ...full])
+    expect(died.stderr).toMatch(
+      /^example-vmm: --report: ENOSPC[^\n]*\nexample-vmm: [^\n]*triple fault[^\n]*\n$/,
+    )
+    expect(died.status).toBe(3)
+  })
+
+  test('waits for who reads its output until a signal insists', async () => {
+    const args = run('prints', [...outText(PIPE_SIZE), ...outByte(EXIT_PORT, 0)])
+    const [report, pid, status] = ['report', 'pid', 'status'].map((name) => file(`prints.${name}`))
+    const vmm = `exec ${process.execPath} ${EXAMPLE_VMM} ${args.join(' ')} --report ${report}`
+    // What should read is there until this test closes its standard input, and does not read.
+    const command = `exec 3<&0; { sh -c 'echo $$ > ${pid}; ${vmm}' 3<&-; echo $? > ${status}; } | cat 4<&0 <&3`
+    const shell = spawn('sh', ['-c', command], { stdio: ['pipe', 'ignore', 'ignore'] })
+    const ended = once(shell, 'exit')
+    try {
+      await untilDefined(() => (existsSync(String(report)) ? readReport(String(report)) : undefined))
+      const kill = (signal: string) => process.kill(processId(String(pid)), signal)
+      kill('SIGTERM')
+      kill('SIGINT')
+      await sleep(INSIST_MS)
+      expect(existsSync(String(status))).toBe(false)
+      kill('SIGTERM')
+      const text = () => readFileSync(String(status), 'utf8')
+      expect(await untilDefined(() => (existsSync(String(status)) && text()) || undefined)).toBe('143\n')
+    } finally {
+      shell.stdin.end()
+      await ended
+    }
+  })
+})
+
 /** A report, once it is written. */
 function readReport(path: string): Report | undefined {
   const text = readFileSync(path, 'utf8')
   return text === '' ? undefined : JSON.parse(text)
+}
+
+/** The process whose id a shell has written to a file. */
+function processId(path: string): number {
+  const text = readFileSync(path, 'utf8')
+  // No number reads as 0, and a signal to process 0 goes to all of the test's own group.
+  if (!/^[1-9]\d*\n$/.test(text)) throw new Error(`no process id: ${JSON.stringify(text)}`)
+  return Number(text)
 }
 
 async function untilDefined<T>(look: () => T | undefined): Promise<T> {
@@ -132,12 +209,7 @@ describeWithKvm('example-vmm on a terminal', () => {
     )
     return {
       session,
-      pid: () => {
-        const text = readFileSync(String(pid), 'utf8')
-        // No number reads as 0, and a signal to process 0 goes to all of the test's own group.
-        if (!/^[1-9]\d*\n$/.test(text)) throw new Error(`no process id: ${JSON.stringify(text)}`)
-        return Number(text)
-      },
+      pid: () => processId(String(pid)),
       settings: (when: 'before' | 'after') => readFileSync(file(`${name}.${when}`), 'utf8'),
     }
   }

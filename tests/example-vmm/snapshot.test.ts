@@ -94,6 +94,14 @@ describeWithKvm('example-vmm saves a VM', () => {
     expect(report.vms).toBe(clones)
   })
 
+  test('and none of several runs where there are not threads for all', async () => {
+    await runVmm([...run(SPIN), '--snapshot', file('saved'), '--then', 'exit'])
+    const args = ['restore', file('saved'), '--clones', '4']
+    const { status, stderr } = await runVmm(args, { env: { UV_THREADPOOL_SIZE: '4' } })
+    expect(stderr).toMatch(/^example-vmm: the VM cannot run: no threads for 1 vCPU[^\n]*\n$/)
+    expect(status).toBe(2)
+  })
+
   test('with its disk, or another of the same size, each clone with its own', async () => {
     for (const name of ['disk', 'disk-0', 'disk-1']) writeFileSync(file(name), Buffer.alloc(DISK_SIZE))
     const saved = file('saved')

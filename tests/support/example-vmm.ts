@@ -35,6 +35,8 @@ export interface VmmOptions {
   readonly stdin?: 'pipe' | 'ignore'
   /** As whom; default as whoever runs the tests. */
   readonly uid?: number
+  /** Variables beside those of the tests. */
+  readonly env?: Readonly<Record<string, string>>
 }
 
 /** Starts example-vmm. */
@@ -46,6 +48,7 @@ export function startVmm(args: readonly string[], options?: VmmOptions): VmmRun 
 export function startNode(args: readonly string[], options: VmmOptions = {}): VmmRun {
   const child = spawn(process.execPath, args, {
     stdio: [options.stdin ?? 'ignore', 'pipe', 'pipe'],
+    env: { ...process.env, ...options.env },
     ...(options.uid === undefined ? {} : { uid: options.uid }),
   })
   let stdout = ''

@@ -28,10 +28,19 @@ const SIGNALS = { SIGHUP: 1, SIGINT: 2, SIGTERM: 15 } as const
 /** Ends a run from outside: with an exit status, and why. The first call decides. */
 type Stop = (status: number, reason: string) => void
 
+/** A signal that comes this much later than the one before was not sent twice by accident, as by npm beside the terminal. */
+const INSIST_MS = 1000
+
 /** Ends the VM for what comes from outside: signals, the timeout, a reader that has gone. */
 function endFromOutside(stop: Stop, timeout: number | undefined): void {
+  let first: number | undefined
   for (const [signal, number] of Object.entries(SIGNALS)) {
-    process.on(signal, () => stop(128 + number, `ended by ${signal}`))
+    process.on(signal, () => {
+      first ??= performance.now()
+      // Whatever is still waited for, such as a reader that does not read, may never come.
+      if (performance.now() - first >= INSIST_MS) process.exit(128 + number)
+      stop(128 + number, `ended by ${signal}`)
+    })
   }
   process.stdout.on('error', (error) => stop(STATUS_HOST_FAILURE, `stdout: ${error.message}`))
   if (timeout !== undefined) {
@@ -132,26 +141,41 @@ async function supervise(
     : undefined
   try {
     report.mark('firstRun')
-    const ends = await Promise.all(
-      machines.map(async (machine, index) => {
-        const end = runEnd(await machine.run(terminal?.input), stopStatus ?? STATUS_OK)
-        const isItsOwn = stopStatus === undefined && end.status !== STATUS_OK
-        if (!isAlone && isItsOwn) say(`clone ${index}: ${end.reason}`)
-        return end
-      }),
-    )
+    const runs = machines.map(async (machine, index) => {
+      const end = runEnd(await machine.run(terminal?.input), stopStatus ?? STATUS_OK)
+      const isItsOwn = stopStatus === undefined && end.status !== STATUS_OK
+      if (!isAlone && isItsOwn) say(`clone ${index}: ${end.reason}`)
+      return end
+    })
+    // Where one cannot be run, none is.
+    for (const one of runs) one.catch((error: Error) => stop(STATUS_HOST_FAILURE, error.message))
+    await Promise.allSettled(runs)
     await Promise.all(savers.map((saver) => saver.idle()))
+    const ends = await Promise.all(runs)
     report.mark('exit')
     const end = ends.reduce((worst, one) => (one.status > worst.status ? one : worst))
-    if (options.report !== undefined) {
-      const guestRssKib = machines.reduce((sum, machine) => sum + machine.residentKib, 0)
-      const balloon = machines[0]?.balloon ?? null
-      writeReport(options.report, report.finish(end, { vms: machines.length, guestRssKib, balloon }))
-    }
-    return end
+    const { report: path } = options
+    if (path === undefined) return end
+    const guestRssKib = machines.reduce((sum, machine) => sum + machine.residentKib, 0)
+    const balloon = machines[0]?.balloon ?? null
+    const finished = report.finish(end, { vms: machines.length, guestRssKib, balloon })
+    return reported(end, () => writeReport(path, finished))
   } finally {
     terminal?.detach()
     for (const machine of machines) machine.close()
+  }
+}
+
+/** The end of a run whose report may not be written: the disk is full. */
+function reported(end: RunEnd, write: () => void): RunEnd {
+  try {
+    write()
+    return end
+  } catch (error) {
+    const reason = `--report: ${(error as Error).message}`
+    if (end.status === STATUS_OK) return { status: STATUS_HOST_FAILURE, reason }
+    say(reason)
+    return end
   }
 }
 
@@ -183,6 +207,8 @@ function checkWritable(path: string): void {
 }
 
 async function main(): Promise<number> {
+  // Nobody reads what goes wrong: that is no reason to end.
+  process.stderr.on('error', () => {})
   try {
     const args = process.argv.slice(2)
     const options = parseArguments(args)
