@@ -705,35 +705,36 @@ describe('several pairs of queues', () => {
   })
 })
 
-describe('limits', () => {
-  const limited = (options: { rx?: number; tx?: number }) => {
-    const timers: (() => void)[] = []
-    let now = 0
-    const host = {
-      clock: { now: () => now },
-      timers: {
-        after: (_: number, callback: () => void) => {
-          timers.push(callback)
-          return { cancel: () => timers.splice(timers.indexOf(callback), 1) }
-        },
+/** A device whose frames are limited, in bytes a second; the burst is 1000. */
+const limited = (options: { rx?: number; tx?: number }) => {
+  const timers: (() => void)[] = []
+  let now = 0
+  const host = {
+    clock: { now: () => now },
+    timers: {
+      after: (_: number, callback: () => void) => {
+        timers.push(callback)
+        return { cancel: () => timers.splice(timers.indexOf(callback), 1) }
       },
-    }
-    const limit = (perSecond: number | undefined) =>
-      perSecond === undefined ? undefined : { bytes: { perSecond, burst: 1000 }, ...host }
-    const network = new RecordingNetwork()
-    const guest = new NetGuest({
-      network,
-      rxRateLimit: limit(options.rx),
-      txRateLimit: limit(options.tx),
-    }).begin()
-    const wait = (ms: number): void => {
-      now += ms
-      for (const callback of timers.splice(0)) callback()
-      guest.turns()
-    }
-    return { guest, network, wait }
+    },
   }
+  const limit = (perSecond: number | undefined) =>
+    perSecond === undefined ? undefined : { bytes: { perSecond, burst: 1000 }, ...host }
+  const network = new RecordingNetwork()
+  const guest = new NetGuest({
+    network,
+    rxRateLimit: limit(options.rx),
+    txRateLimit: limit(options.tx),
+  }).begin()
+  const wait = (ms: number): void => {
+    now += ms
+    for (const callback of timers.splice(0)) callback()
+    guest.turns()
+  }
+  return { guest, network, wait }
+}
 
+describe('limits', () => {
   it('leave what the guest sends in its queue, and count what the network had no room for once', () => {
     const { guest, network, wait } = limited({ tx: 1000 })
     network.answer = () => NET_BUSY
@@ -761,6 +762,35 @@ describe('limits', () => {
     wait(700)
     expect(network.refills).toEqual([])
     wait(200)
+    expect(network.refills).toEqual([0])
+    expect(give(network, frameOf(900))).toBe(NET_DONE)
+  })
+})
+
+describe('a pause of virtio-net', () => {
+  it('ends with a look for frames that came meanwhile', async () => {
+    const network = new RecordingNetwork()
+    const guest = new NetGuest({ network }).begin()
+    guest.offer()
+    network.refills.length = 0
+    await guest.transport.pause()
+    expect(network.sink.receivers[0]?.reserve(HDR + 100)).toBe(0)
+    guest.transport.resume()
+    expect(network.refills).toEqual([0])
+    // Once.
+    guest.notify(0)
+    expect(network.refills).toEqual([0])
+  })
+
+  it('does not keep frames back whose time came meanwhile', async () => {
+    const { guest, network, wait } = limited({ rx: 1000 })
+    for (let i = 0; i < 8; i += 1) guest.offer()
+    for (const outcome of [NET_DONE, NET_DONE, NET_BUSY]) expect(give(network, frameOf(900))).toBe(outcome)
+    network.refills.length = 0
+    await guest.transport.pause()
+    wait(1000)
+    expect(network.refills).toEqual([])
+    guest.transport.resume()
     expect(network.refills).toEqual([0])
     expect(give(network, frameOf(900))).toBe(NET_DONE)
   })

@@ -269,7 +269,7 @@ export class Net implements VirtioDevice {
   }
 
   #refill(pair: number): void {
-    if (this.#receivers[pair]?.isUp) this.#network.refill?.(pair)
+    if (this.#receivers[pair]?.receives()) this.#network.refill?.(pair)
   }
 
   #changeLink(isWanted: boolean, hasNetwork: boolean): void {

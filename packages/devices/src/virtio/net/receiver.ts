@@ -69,6 +69,8 @@ export class NetReceiver {
   #at = 0
   /** There was no room: the driver's next notification is the network's to know. */
   #starved = true
+  /** The network had frames, or their time came, while none could be given, as in a pause: its end is the network's to know. */
+  #missed = false
   /** Frames were delivered since then. */
   #delivered = false
   /** Bytes that were delivered and did not count yet: a frame's length is known when it is there. */
@@ -126,7 +128,7 @@ export class NetReceiver {
   reserve(bytes: number): number {
     const queue = this.#transport.queue(2 * this.pair)
     this.#queue = queue
-    if (queue === undefined || !this.isUp || !this.#pay()) return 0
+    if (queue === undefined || !this.receives() || !this.#pay()) return 0
     const isMerging = (this.#transport.featuresLow & MERGE_BIT) !== 0
     while (this.#capacity < bytes && (isMerging || this.#count === 0) && this.#pop(queue)) {
       // Until there are enough.
@@ -153,7 +155,7 @@ export class NetReceiver {
   reserveMany(bytes: number, most: number): number {
     const queue = this.#transport.queue(2 * this.pair)
     this.#queue = queue
-    if (queue === undefined || !this.isUp || this.#options.lane.isLimited || !this.#pay()) return 0
+    if (queue === undefined || !this.receives() || this.#options.lane.isLimited || !this.#pay()) return 0
     let count = 0
     while (count < most) {
       if (count === this.#count && !this.#pop(queue, false)) break
@@ -267,12 +269,20 @@ export class NetReceiver {
     if (queue.needsNotification()) this.#transport.interruptQueue(2 * this.pair)
   }
 
-  /** @internal The driver says that there are buffers. @returns whether somebody waits for them */
+  /** @internal The driver says that there are buffers, or the device goes on. @returns whether somebody waits for that */
   notify(): boolean {
     this.#transport.queue(2 * this.pair)?.disableNotification()
-    const waited = this.#starved
+    const waited = this.#starved || this.#missed
     this.#starved = false
+    this.#missed = false
     return waited
+  }
+
+  /** @internal Whether frames can be given now. Where not, somebody waits: {@link notify} tells of that. */
+  receives(): boolean {
+    if (this.isUp) return true
+    this.#missed = true
+    return false
   }
 
   /** @internal The driver takes the queue away, with the chains that are here. */
@@ -282,6 +292,7 @@ export class NetReceiver {
     this.#capacity = 0
     this.#queue = undefined
     this.#starved = true
+    this.#missed = false
     this.#delivered = false
     this.#writer.attach(NO_CHAIN)
     this.#options.lane.cancel()
