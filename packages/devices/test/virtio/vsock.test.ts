@@ -305,6 +305,18 @@ describe('the end of a connection', () => {
     expect(raw.vsock.connections).toBe(0)
   })
 
+  it('is answered with RST when both sides come to it at once', async () => {
+    const time = new ManualTime(0)
+    const raw = new RawGuest({ timers: time })
+    ;(await raw.dial(5)).destroy()
+    expect(await raw.operations()).toEqual([RESPONSE, SHUTDOWN])
+    raw.guest.send({ op: SHUTDOWN, flags: SEND, srcPort: 5, dstPort: PORT })
+    expect(await raw.operations()).toEqual([])
+    raw.guest.send({ op: SHUTDOWN, flags: BOTH, srcPort: 5, dstPort: PORT })
+    expect(await raw.operations()).toEqual([RST])
+    expect([raw.vsock.connections, time.pendingCount]).toEqual([0, 0])
+  })
+
   it('makes writes fail when the guest does not receive any more', async () => {
     const raw = new RawGuest()
     const stream = await raw.dial(5, PORT, 0)
@@ -458,6 +470,22 @@ describe('a saved virtio-vsock', () => {
     stream.end(TEXT)
     expect(await readAll(stream)).toEqual(TEXT)
     expect(copy.faults).toEqual([])
+  })
+
+  it('keeps them back for as long as it is paused, and after that no less', async () => {
+    const time = new ManualTime(0)
+    const { vsock, copy } = restored({ timers: time })
+    const connecting = vsock.connect(22, { timeout: 60_000 })
+    await settle()
+    for (let look = 0; look < 2000; look += 1) time.advance(5)
+    copy.transport.resume()
+    for (let look = 0; look < 10 && copy.sockets === 0; look += 1) {
+      await settle()
+      time.advance(5)
+    }
+    const stream = await connecting
+    stream.end(TEXT)
+    expect(await readAll(stream)).toEqual(TEXT)
   })
 
   it('goes on counting ports, as the guest may hold its ends of old connections', async () => {

@@ -104,7 +104,13 @@ export class Connection {
       this.#peerReset()
       return RECEIVED
     }
-    if (state === CLOSING) return RECEIVED
+    if (state === CLOSING) {
+      // Both sides came to it at once: the guest waits for the same answer.
+      if (header.op === spec.VIRTIO_VSOCK_OP_SHUTDOWN) {
+        this.#peerShutsDown(header.flags & spec.VIRTIO_VSOCK_SHUTDOWN_BOTH)
+      }
+      return RECEIVED
+    }
     if (state === CONNECTING && header.op === spec.VIRTIO_VSOCK_OP_RESPONSE) {
       this.#established()
       this.#host.wake(this)

@@ -388,7 +388,8 @@ export class Vsock implements VirtioDevice, Disposable {
   }
 
   #transmit(): void {
-    if (this.#isClosed) return
+    // A pause ends with a look at every queue.
+    if (this.#isClosed || this.#transport?.running !== true) return
     if (!this.#outbox.isEmpty && this.#isGuestListening()) this.#rx?.run()
     if (!this.#isBlocked || !this.#outbox.hasRoom) return
     this.#isBlocked = false
