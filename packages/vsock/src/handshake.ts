@@ -17,10 +17,11 @@ export function readConnect(socket: Socket, timeoutMs: number): Promise<number |
     const finish = (port?: number): void => {
       clearTimeout(timer)
       socket.off('readable', read)
-      socket.off('end', finish)
-      socket.off('close', finish)
+      socket.off('end', giveUp)
+      socket.off('close', giveUp)
       resolve(port)
     }
+    const giveUp = (): void => finish()
     const read = (): void => {
       const chunk: Buffer | null = socket.read()
       if (chunk === null) return
@@ -34,10 +35,10 @@ export function readConnect(socket: Socket, timeoutMs: number): Promise<number |
       if (end + 1 < line.length) socket.unshift(line.subarray(end + 1))
       finish(portOf(line.toString('latin1', 0, end)))
     }
-    const timer = setTimeout(finish, timeoutMs)
+    const timer = setTimeout(giveUp, timeoutMs)
     socket.on('readable', read)
-    socket.on('end', finish)
-    socket.on('close', finish)
+    socket.on('end', giveUp)
+    socket.on('close', giveUp)
   })
 }
 

@@ -110,6 +110,23 @@ describe('a client of the host', () => {
     await until(() => bridge.connections === 0 && vsock.connections === 0)
   })
 
+  it('asks the guest for nothing when it goes before it has said what it wants', async () => {
+    const asked: unknown[] = []
+    const endpoint = {
+      connect: (port: unknown) => Promise.reject(new Error(`asked ${asked.push(port)} times`)),
+      onRequest: () => {},
+    }
+    const bridge = await listen({ vsock: endpoint })
+    const socket = client().on('error', () => {})
+    socket.write('CONN')
+    await until(() => bridge.connections === 1)
+    bridge.close()
+    await until(() => bridge.connections === 0)
+    await turn()
+    expect(asked).toEqual([])
+    socket.destroy()
+  })
+
   it('is hung up on when it says nothing for long', async () => {
     await listen({ handshakeTimeout: 10 })
     expect(await say('CONNECT ')).toBe('')
@@ -202,6 +219,27 @@ describe('a connection that is put through', () => {
     const socket = client()
     socket.end(`CONNECT ${PORT}\nall of it`)
     expect(String(await readAll(socket))).toBe(`OK ${HOST_PORT}\ngot all of it`)
+  })
+
+  it('carries what the guest said before it closed to a client that still talks', async () => {
+    await listen()
+    const said = randomBytes(300_000)
+    guest.listen(PORT, (socket) => socket.write(said, () => socket.closeNow()))
+    const chunks: Buffer[] = []
+    // An error, perhaps, when it has read all: it is closed while it talks.
+    const socket = client().on('error', () => {})
+    socket.write(`CONNECT ${PORT}\n`)
+    await until(() => guest.sockets === 1)
+    // Nobody reads, until the guest has closed: then the bridge and the sockets have all.
+    await until(() => guest.sockets === 0)
+    socket.write('more')
+    for (let i = 0; i < 20; i += 1) await turn()
+    socket.on('data', (chunk: Buffer) => chunks.push(chunk))
+    socket.write('and more')
+    await until(() => socket.closed || socket.readableEnded)
+    expect(Buffer.concat(chunks).subarray(`OK ${HOST_PORT}\n`.length).equals(said)).toBe(true)
+    socket.end()
+    await until(() => vsock.connections === 0)
   })
 
   it('ends on both sides when either vanishes', async () => {

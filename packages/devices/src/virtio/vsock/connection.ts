@@ -93,6 +93,11 @@ export class Connection {
     return this.#opening !== undefined || this.#stream !== undefined
   }
 
+  /** Whether there is something that the stream has not been given yet. */
+  get hasUnread(): boolean {
+    return this.#incoming.hasUnread
+  }
+
   // What the device does
 
   /** Takes a packet of the guest. @param isWhole whether the payload is all in memory */

@@ -24,6 +24,11 @@ export class Incoming {
     return this.#isEnded
   }
 
+  /** Whether there are bytes that the stream has not been given. */
+  get hasUnread(): boolean {
+    return !this.#buffer.isEmpty
+  }
+
   /** As `ReceiveBuffer.add`. */
   add(payload: Reader, length: number): boolean {
     return this.#buffer.add(payload, length)

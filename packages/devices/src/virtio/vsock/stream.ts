@@ -20,7 +20,8 @@ export interface VsockStreamOptions {
 }
 
 /**
- * One connection to the guest. Its errors have the codes of Node's sockets: `ECONNRESET`, `EPIPE`.
+ * One connection to the guest. Its errors have the codes of Node's sockets: `ECONNRESET`, `EPIPE`. Where the guest has closed its
+ * end while somebody reads what it has sent, what is written goes nowhere, and is `EPIPE` when that has been read.
  *
  * `end()` tells the guest that no more will come (SHUTDOWN), and the guest's doing so is `'end'`. `destroy()` closes both
  * sides; with an error, it resets the connection. It can stand in for a `net.Socket` where HTTP wants one:
@@ -130,7 +131,12 @@ export class VsockStream extends Duplex {
     this.#idle?.refresh()
     this.#connection.write(chunk, (error) => {
       if (error == null) this.#bytesWritten += length
-      callback(error)
+      callback(this.#isBeingRead ? null : error)
     })
+  }
+
+  /** An error would destroy the stream, and with it what the guest has sent before it was gone. */
+  get #isBeingRead(): boolean {
+    return this.readableFlowing !== null && (this.readableLength > 0 || this.#connection.hasUnread)
   }
 }
