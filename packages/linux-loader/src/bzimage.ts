@@ -120,7 +120,9 @@ export const loadBzImage = (
       `the bzImage would load at ${hex(address)}, below ${hex(highmemStart)}`,
       { address, highmemStart },
     )
-  const memorySize = Math.max(size, header.get('init_size'))
+  // It moves itself up to the address that it prefers before it decompresses itself (boot.rst, `init_size`).
+  const runtimeStart = Math.max(address, header.get('pref_address'))
+  const memorySize = Math.max(size, runtimeStart - address + header.get('init_size'))
   if (address + memorySize > 2 ** 32 && (header.get('xloadflags') & XLF_CAN_BE_LOADED_ABOVE_4G) === 0)
     throw new LoaderError(
       'ERR_LOADER_ARGUMENT',

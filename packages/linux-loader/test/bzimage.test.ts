@@ -34,6 +34,16 @@ describe('loadBzImage', () => {
     expect(memory.read(4 * MIB, code.length)).toEqual(code)
   })
 
+  it('counts the place that a kernel decompresses to, which is never below the one that it prefers', () => {
+    const size = 24 * MIB
+    const image = bzImage(code, { init_size: 4 * MIB })
+    const kernel = loadBzImage(PlainMemory.ofSize(size), image, { address: 4 * MIB })
+    expect(kernel).toMatchObject({ kernelStart: 4 * MIB, kernelEnd: 20 * MIB })
+    expect(loadBzImage(PlainMemory.ofSize(size), image, { address: 18 * MIB }).kernelEnd).toBe(22 * MIB)
+    const small = PlainMemory.ofSize(20 * MIB - 4096)
+    expectLoaderError('ERR_KERNEL_DOES_NOT_FIT', () => loadBzImage(small, image, { address: 4 * MIB }))
+  })
+
   it('moves no kernel that cannot be moved there', () => {
     const fixed = bzImage(code, { relocatable_kernel: 0 })
     expectLoaderError(
