@@ -77,7 +77,8 @@ describeWithKvm('example-vmm saves a VM', () => {
   })
 
   test('and several of it run at once, each with its number before its lines', async () => {
-    await runVmm([...run(), '--snapshot', file('saved'), '--then', 'exit'])
+    const after = [...print('unfinished'), ...outByte(EXIT_PORT, 0)]
+    await runVmm([...run(after), '--snapshot', file('saved'), '--then', 'exit'])
     const clones = 5
     const { status, stdout, stderr, report } = await runVmmWithReport([
       'restore',
@@ -88,10 +89,22 @@ describeWithKvm('example-vmm saves a VM', () => {
     expect(stderr).toBe('')
     expect(stdout.split('\n').sort()).toEqual([
       '',
-      ...Array.from({ length: clones }, (_, n) => `[${n}] after`),
+      ...Array.from({ length: clones }, (_, n) => [`[${n}] after`, `[${n}] unfinished`]).flat(),
     ])
     expect(status).toBe(0)
     expect(report.vms).toBe(clones)
+  })
+
+  test('and several end with 1 where nobody reads their output any more', async () => {
+    const line = print('line\n')
+    const lines = [...line, 0xeb, 0x100 - line.length - 2]
+    await runVmm([...run(lines), '--snapshot', file('saved'), '--then', 'exit'])
+    const vmm = startVmm(['restore', file('saved'), '--clones', '2'])
+    await vmm.waitFor('[1] line')
+    vmm.child.stdout?.destroy()
+    const { status, stderr } = await vmm.result
+    expect(stderr).toMatch(/^example-vmm: stdout: [^\n]*EPIPE\n$/)
+    expect(status).toBe(1)
   })
 
   test('and none of several runs where there are not threads for all', async () => {

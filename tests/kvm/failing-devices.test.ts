@@ -4,7 +4,7 @@
 import { readdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { Rng } from '@vmm/devices/virtio'
+import { Rng, type VirtioDevice } from '@vmm/devices/virtio'
 import { type AttachDevice, MicroVm } from '@vmm/microvm'
 import { beforeEach, expect, test } from 'vitest'
 import { kernelImage } from '../support/elf.ts'
@@ -50,7 +50,7 @@ async function start(device: AttachDevice) {
 }
 
 /** A device whose methods a test replaces. */
-function attach(device: Rng): AttachDevice {
+function attach(device: VirtioDevice): AttachDevice {
   return (host) => host.virtio.attach(device)
 }
 
@@ -62,15 +62,14 @@ describeWithKvm('a device that throws', () => {
 
   for (const [how, idle] of Object.entries({ throws: fail, rejects: () => Promise.reject(BROKEN) })) {
     test(`instead of coming to rest (${how}) fails the pause, and the VM goes on`, async () => {
-      const device = new Rng()
-      const healthy = device.idle
+      const device: VirtioDevice = new Rng()
       const { vm, ended, goesOn } = await start(attach(device))
       device.idle = idle
       for (let time = 0; time < 2; time++) {
         await expect(vm.pause()).rejects.toBe(BROKEN)
         await goesOn()
       }
-      device.idle = healthy
+      delete device.idle
       await vm.pause()
       vm.resume()
       await goesOn()
@@ -81,7 +80,7 @@ describeWithKvm('a device that throws', () => {
   }
 
   test('when the VM has ended makes that a failure, which can be closed and not run again', async () => {
-    const device = new Rng()
+    const device: VirtioDevice = new Rng()
     device.idle = fail
     let settled = false
     const { vm, ended } = await start((host) => {
@@ -105,7 +104,7 @@ describeWithKvm('a device that throws', () => {
   })
 
   test('when the VM goes on ends it', async () => {
-    const device = new Rng()
+    const device: VirtioDevice = new Rng()
     const { vm, ended } = await start(attach(device))
     await vm.pause()
     device.notify = fail

@@ -15,6 +15,15 @@ export class CloneOutput extends Writable {
     super()
     this.#prefix = `[${number}] `
     this.#output = output
+    // What cannot take its lines ends the VMs by a listener of its own.
+    this.on('error', () => {})
+  }
+
+  /** Gives on what is left, which may be no whole line. @returns settles when all has been taken, or nothing will be */
+  finish(): Promise<void> {
+    return new Promise((resolve) => {
+      this.end(() => resolve())
+    })
   }
 
   override _write(chunk: Buffer, _encoding: BufferEncoding, done: (error?: Error | null) => void): void {

@@ -23,6 +23,8 @@ export interface MachineHost {
   readonly kvm: string
   readonly output: TerminalOutput
   readonly report: ReportBuilder
+  /** Called when the VM has ended and `output` has everything: settles when that is out; default nothing is left to do. */
+  finishOutput?(): Promise<void>
   warn(message: string): void
 }
 
@@ -39,6 +41,7 @@ export class Machine {
   readonly deviceArguments: readonly string[]
   /** Called when the guest has booted. */
   onBootMarker: () => void = () => {}
+  readonly #host: MachineHost
   readonly #screen: VirtioTerminal | undefined
   readonly #balloon: VmBalloon | undefined
 
@@ -83,17 +86,19 @@ export class Machine {
         warning: (message) => host.warn(message),
       },
     })
-    machine = new Machine(vm, parts, screen, balloon)
+    machine = new Machine(vm, host, parts, screen, balloon)
     return machine
   }
 
   private constructor(
     vm: MicroVm,
+    host: MachineHost,
     { devices, console }: Parts,
     screen: VirtioTerminal | undefined,
     balloon: VmBalloon | undefined,
   ) {
     this.vm = vm
+    this.#host = host
     this.deviceArguments = deviceArguments(devices, console)
     this.#screen = screen
     this.#balloon = balloon
@@ -108,7 +113,9 @@ export class Machine {
     const serial =
       input === undefined || this.#screen !== undefined ? undefined : connectInput(input, this.vm.serial)
     try {
-      return await this.vm.run()
+      const end = await this.vm.run()
+      await this.#host.finishOutput?.()
+      return end
     } finally {
       serial?.close()
     }

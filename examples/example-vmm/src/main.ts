@@ -56,7 +56,11 @@ function machineHost(report: ReportBuilder, kvm: string, clone?: number): Machin
   const warn = limitedWarnings(say)
   if (clone === undefined) return { kvm, report, output: process.stdout, warn }
   const output = new CloneOutput(clone, process.stdout)
-  return { kvm, report, output, warn: (message) => warn(`clone ${clone}: ${message}`) }
+  return {
+    ...{ kvm, report, output },
+    finishOutput: () => output.finish(),
+    warn: (message) => warn(`clone ${clone}: ${message}`),
+  }
 }
 
 /** Where each VM is saved to. */
