@@ -82,6 +82,8 @@ export function timeFromRegisters(read: (register: number) => number, registerB:
   return date.setUTCHours(hours, number(reg.RTC_MINUTES), number(reg.RTC_SECONDS))
 }
 
+const DAY_SECONDS = 86_400
+
 /** The alarm registers' bytes. */
 export interface Alarm {
   readonly hours: number
@@ -99,13 +101,16 @@ export function nextAlarm(alarm: Alarm, registerB: number, afterMs: number): num
   const minutes = alarm.minutes >= any ? -1 : decode(alarm.minutes, registerB)
   const seconds = alarm.seconds >= any ? -1 : decode(alarm.seconds, registerB)
   if (hours > 23 || minutes > 59 || seconds > 59) return Number.POSITIVE_INFINITY
+  // From the beginning of a day, since before 1970 time is negative, and what is left of it by `%`, too.
+  const first = Math.floor(afterMs / 1000) + 1
+  const day = Math.floor(first / DAY_SECONDS) * DAY_SECONDS
   // Steps to the next hour, minute or second until all three fit: some 200 steps at most.
-  let time = Math.floor(afterMs / 1000) + 1
+  let time = first - day
   for (;;) {
     if (hours >= 0 && Math.floor(time / 3600) % 24 !== hours) time = (Math.floor(time / 3600) + 1) * 3600
     else if (minutes >= 0 && Math.floor(time / 60) % 60 !== minutes) time = (Math.floor(time / 60) + 1) * 60
     else if (seconds >= 0 && time % 60 !== seconds) time += 1
-    else return time * 1000
+    else return (day + time) * 1000
   }
 }
 
