@@ -60,7 +60,10 @@ export class InstructionCompleter {
     const instruction = this.#instruction
     const isLockWrong = instruction.hasLock && !(encoding.lockable === true && instruction.isMemory)
     const hasStrayOperand = encoding.vvvv === 'unused' && instruction.hasVexRegister
-    const isModeWrong = encoding.longModeOnly === true && machine.codeBits !== 64
+    // VEX came after real mode and virtual-8086 mode, which do not know it (SDM vol. 2, 2.3.1).
+    const isOldMode = machine.mode === 'real' || machine.mode === 'virtual-8086'
+    const isModeWrong =
+      (encoding.longModeOnly === true && machine.codeBits !== 64) || (encoding.vex === true && isOldMode)
     if (isLockWrong || hasStrayOperand || isModeWrong || this.#decoder.isInvalid) machine.invalidOpcode()
     else encoding.execute(machine, instruction)
   }

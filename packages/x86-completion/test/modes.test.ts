@@ -97,6 +97,20 @@ describe('real mode', () => {
   test('has no LAR', () => {
     expect(complete([0x0f, 0x02, 0xc0], () => {}).result).toMatchObject({ vector: VECTOR_UD })
   })
+
+  test('has no VEX, nor has virtual-8086 mode', () => {
+    const andn = [0xc4, 0xe2, 0x78, 0xf2, 0xc3] // andn eax, eax, ebx
+    expect(complete(andn, () => {}).result).toMatchObject({ vector: VECTOR_UD })
+    const virtual = (cpu: FakeCpu): void => {
+      cpu.special.cr0 = protectedMode(0).cr0
+      cpu.general.rflags |= FLAG_VM
+    }
+    expect(complete(andn, virtual).result).toMatchObject({ vector: VECTOR_UD })
+    const protected16 = (cpu: FakeCpu): void => {
+      cpu.special.cr0 = protectedMode(0).cr0
+    }
+    expect(complete(andn, protected16).result).toMatchObject({ kind: 'completed', mnemonic: 'andn' })
+  })
 })
 
 describe('protected mode', () => {
