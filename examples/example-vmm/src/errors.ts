@@ -3,6 +3,7 @@
  */
 import { BlockError } from '@vmm/block'
 import { DevicesError } from '@vmm/devices'
+import { EventManagerError } from '@vmm/event-manager'
 import { KvmError } from '@vmm/kvm-ioctls'
 import { LoaderError } from '@vmm/linux-loader'
 import { MicroVmError } from '@vmm/microvm'
@@ -30,7 +31,7 @@ const OF_USAGE = [
   VsockError,
 ]
 /** The host cannot. */
-const OF_HOST = [DevicesError, KvmError, MemoryError, SystemError]
+const OF_HOST = [DevicesError, EventManagerError, KvmError, MemoryError, SystemError]
 
 /** Whether the user can do something about it. */
 export function isUsage(error: unknown): boolean {

@@ -40,11 +40,16 @@ export class RingBackend implements Backend {
   #retry: NodeJS.Timeout | undefined
   #closed: (() => void) | undefined
 
-  /** @param ring its own from now on */
+  /** @param ring its own from now on; closed where this throws */
   constructor(file: DiskFile, ring: IoUring) {
     this.#file = file
     this.#ring = ring
-    this.#watch = watch(ring.eventFd.fd, EPOLLIN | EPOLLET, () => this.#wake())
+    try {
+      this.#watch = watch(ring.eventFd.fd, EPOLLIN | EPOLLET, () => this.#wake())
+    } catch (error) {
+      ring.close()
+      throw error
+    }
     this.#watch.unref()
   }
 

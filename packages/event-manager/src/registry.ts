@@ -169,6 +169,9 @@ function refusing(fd: number, action: () => void): void {
     if (exists) {
       throw new EventManagerError('ERR_FD_ALREADY_REGISTERED', `fd ${fd} is watched elsewhere`, { fd, cause })
     }
-    throw new EventManagerError('ERR_FD_REFUSED', `fd ${fd} cannot be watched`, { fd, cause })
+    throw new EventManagerError('ERR_FD_REFUSED', `fd ${fd} cannot be watched: ${String(cause)}`, {
+      fd,
+      cause,
+    })
   }
 }

@@ -154,12 +154,14 @@ export class Kvm extends Handle {
    * @param type `KVM_X86_*_VM`; default 0, an ordinary one
    */
   createVm(type = 0): Vm {
+    // Before there is anything to be closed.
+    const { vcpuMmapSize } = this
     let fd = -EINTR
     // It takes milliseconds: a signal, as of a profiler, may come meanwhile, and the kernel gives up for it.
     for (let left = CREATE_VM_TRIES; fd === -EINTR && left > 0; left -= 1) {
       fd = requestRaw(this, 'KVM_CREATE_VM', type)
     }
-    return Vm.fromFd(fd >= 0 ? fd : request(this, 'KVM_CREATE_VM', type), this)
+    return Vm.fromFd(fd >= 0 ? fd : request(this, 'KVM_CREATE_VM', type), { vcpuMmapSize })
   }
 }
 

@@ -37,8 +37,6 @@ const EAGAIN = 11
 const EFAULT = 14
 const EHWPOISON = 133
 
-/** How long a kick waits, in milliseconds, before it looks for the thread again: doubled each time, up to a limit. */
-
 /** A vCPU as another thread of this process can get it: can be posted to a worker. */
 export interface VcpuDescriptor {
   readonly fd: number
@@ -99,13 +97,15 @@ export class Vcpu extends VcpuState {
 
   /** Takes over an open descriptor of a vCPU; where this throws, it is closed. */
   static fromFd(descriptor: VcpuDescriptor, options: VcpuOptions = {}): Vcpu {
+    let vcpu: Vcpu | undefined
     try {
-      const vcpu = new Vcpu(descriptor, true, options)
+      vcpu = new Vcpu(descriptor, true, options)
       prepareKickSignal(vcpu.#kickTarget.signal)
       vcpu.setSignalMask(vcpu.#kickTarget.mask)
       return vcpu
     } catch (error) {
-      closeFd(descriptor.fd)
+      if (vcpu === undefined) closeFd(descriptor.fd)
+      else vcpu.close()
       throw error
     }
   }

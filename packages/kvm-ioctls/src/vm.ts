@@ -485,8 +485,8 @@ export class Vm extends Handle {
    * @throws SystemError EEXIST where there is one with this id, EINVAL for an id too high
    */
   createVcpu(id: number, options: VcpuOptions = {}): Vcpu {
-    const fd = request(this, 'KVM_CREATE_VCPU', id)
     const xsaveSize = this.checkExtension(KVM_CAP_XSAVE2)
+    const fd = request(this, 'KVM_CREATE_VCPU', id)
     return this.#adopt(
       Vcpu.fromFd(
         { fd, mmapSize: this.#vcpuMmapSize, xsaveSize, dirtyRingSize: this.#dirtyRingSize },

@@ -4,15 +4,17 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
-import { Mapping } from '@vmm/sys-util'
-import { describe, expect, test } from 'vitest'
-import { Kvm } from '../src/index.ts'
+import { closeFd, createMemfd, Mapping } from '@vmm/sys-util'
+import { describe, expect, test, vi } from 'vitest'
+import { Kvm, Vcpu } from '../src/index.ts'
 import { CODE_ADDRESS, enterRealMode, expectExit, MEMORY_SIZE, skipWithoutKvm } from './harness.ts'
 
 const LONG = 'VMM_LONG_TESTS' in process.env
 const ROUNDS = LONG ? 1000 : 50
 /** The C library's and V8's heaps take some two thousand rounds to find their size. */
 const WARM_UP = LONG ? 2500 : 20
+
+const PAGE_SIZE = 4096
 
 setFlagsFromString('--expose-gc')
 const gc: () => void = runInNewContext('gc')
@@ -72,5 +74,28 @@ describe.skipIf(skipWithoutKvm)('after runs', () => {
     // A run page alone has 12 KiB.
     expect((after.heapUsed - before.heapUsed) / ROUNDS).toBeLessThan(8192)
     if (LONG) expect((after.rss - before.rss) / ROUNDS).toBeLessThan(8192)
+  })
+})
+
+describe('what cannot be taken over', () => {
+  test('as a vCPU is closed, and its run page unmapped', () => {
+    const memfd = createMemfd('no vcpu', PAGE_SIZE)
+    const { fd } = memfd
+    const descriptor = { fd: memfd.release(), mmapSize: PAGE_SIZE, xsaveSize: 0, dirtyRingSize: 0 }
+    expect(() => Vcpu.fromFd(descriptor)).toThrow(expect.objectContaining({ syscall: 'KVM_SET_SIGNAL_MASK' }))
+    expect(() => closeFd(fd)).toThrow(expect.objectContaining({ code: 'EBADF' }))
+    expect(readFileSync('/proc/self/maps', 'latin1')).not.toContain('no vcpu')
+  })
+
+  test.skipIf(skipWithoutKvm)('as a VM is not made', () => {
+    const kvm = Kvm.open()
+    const before = descriptors()
+    const failing = vi.spyOn(kvm, 'vcpuMmapSize', 'get').mockImplementation(() => {
+      throw new Error('the size is not to be had')
+    })
+    expect(() => kvm.createVm()).toThrow('the size is not to be had')
+    failing.mockRestore()
+    expect(descriptors()).toBe(before)
+    kvm.close()
   })
 })

@@ -36,7 +36,7 @@ export class InterruptLines {
     }
   }
 
-  /** The vCPUs are there, with their APICs as they were saved: edges are made from now on. */
+  /** The vCPUs are there, with their APICs as they were saved: edges are made from now on. Idempotent. */
   release(): void {
     const kept = this.#kept ?? []
     this.#kept = undefined

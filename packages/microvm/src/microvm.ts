@@ -254,7 +254,6 @@ export class MicroVm {
     try {
       end = await this.#cpus.run(() => {
         this.ram.failed?.then((cause) => this.#cpus.stop(failedEnd(cause)))
-        this.#lines.release()
         this.#resumeDevices()
       })
     } catch (error) {
@@ -282,6 +281,7 @@ export class MicroVm {
   /** A device that throws is the end of its own VM. */
   #resumeDevices(): void {
     try {
+      this.#lines.release()
       this.#virtio.resume()
     } catch (error) {
       this.#cpus.stop(failedEnd(error))

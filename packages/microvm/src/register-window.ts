@@ -27,14 +27,19 @@ export class RegisterWindow {
     if (vm.checkExtension(KVM_CAP_READONLY_MEM) <= 0) return undefined
     const size = VIRTIO_MMIO_GSIS.length * VIRTIO_MMIO_SIZE
     const mapping = new Mapping({ size })
-    vm.setUserMemoryRegion({
-      slot,
-      flags: KVM_MEM_READONLY,
-      guestAddress: VIRTIO_MMIO_BASE,
-      size,
-      hostAddress: mapping.address,
-    })
-    return new RegisterWindow(mapping)
+    try {
+      vm.setUserMemoryRegion({
+        slot,
+        flags: KVM_MEM_READONLY,
+        guestAddress: VIRTIO_MMIO_BASE,
+        size,
+        hostAddress: mapping.address,
+      })
+      return new RegisterWindow(mapping)
+    } catch (error) {
+      mapping.close()
+      throw error
+    }
   }
 
   /** The page of a device. @param address its guest address */

@@ -90,6 +90,8 @@ export async function writeSnapshot(folder: string, content: SnapshotContent): P
     await rename(join(folder, name), join(folder, MANIFEST_NAME))
     isCurrent = true
     await entries.sync()
+    // The last descriptors, perhaps: to look at the folder takes one.
+    await closeAll(files)
     // Those of the one before, and of attempts that did not come to an end. Who has them mapped keeps them.
     const named = new Set(fileNames(manifest as Manifest))
     const found = await readdir(folder).catch(() => [])
@@ -108,7 +110,7 @@ export async function writeSnapshot(folder: string, content: SnapshotContent): P
     )
   } finally {
     // What is to be on the disk has been synced.
-    await Promise.allSettled(files.map((file) => file.close()))
+    await closeAll(files)
   }
 
   async function writeWhole(): Promise<{ layer: SnapshotLayer; bytes: number }> {
@@ -131,6 +133,11 @@ export async function writeSnapshot(folder: string, content: SnapshotContent): P
 /** What this writes beside the manifest. */
 const FILE_NAME =
   /^(?:(?:state|runs)-[0-9a-f-]{36}\.json|(?:memory|pages)-[0-9a-f-]{36}\.bin|manifest\.json\.[0-9a-f-]{36})$/
+
+/** Whatever one of them fails with, and no more than once. */
+async function closeAll(files: FileHandle[]): Promise<void> {
+  await Promise.allSettled(files.splice(0).map((file) => file.close()))
+}
 
 /** What cannot be removed stays. */
 async function removeFiles(folder: string, names: Iterable<string>): Promise<void> {
