@@ -4,8 +4,9 @@
  */
 import type { MockBuffer, MockDriver } from '@vmm/virtio-queue/testing'
 import { expect } from 'vitest'
+import { DevicesError } from '../../src/error.ts'
 import { type Bus, createMmioBus } from '../../src/index.ts'
-import type { QueueFeatureOptions, VirtioDevice } from '../../src/virtio/index.ts'
+import type { MmioTransportState, QueueFeatureOptions, VirtioDevice } from '../../src/virtio/index.ts'
 import { MmioTransport, VIRTIO_MMIO_SIZE } from '../../src/virtio/index.ts'
 import * as reg from '../../src/virtio/mmio/registers.ts'
 import { BUFFERS, HostileMemory } from './hostile-memory.ts'
@@ -104,16 +105,22 @@ function layOut(
   return { buffers, answer }
 }
 
+function busOf({ transport }: HostileGuest): Bus {
+  const bus = createMmioBus()
+  bus.register({ base: 0, size: VIRTIO_MMIO_SIZE, device: transport })
+  return bus
+}
+
 /** Turns of the event loop before a driver that goes on writing does something else. */
 const TURNS = 20
 
 /** A victim under attack. */
 export class Attack {
-  readonly guest: HostileGuest
-  readonly victim: Victim
+  guest: HostileGuest
+  victim: Victim
   readonly #target: Target
   readonly #features: QueueFeatureOptions
-  readonly #bus: Bus = createMmioBus()
+  #bus: Bus
   readonly #data = new DataView(new ArrayBuffer(8))
 
   constructor(target: Target, features: QueueFeatureOptions = {}) {
@@ -121,7 +128,7 @@ export class Attack {
     this.#features = features
     this.victim = target.make()
     this.guest = new HostileGuest(this.victim.device, target.memory?.() ?? new HostileMemory(), features)
-    this.#bus.register({ base: 0, size: VIRTIO_MMIO_SIZE, device: this.guest.transport })
+    this.#bus = busOf(this.guest)
   }
 
   /** A step. Whatever it is, nothing throws, and what is put off is bounded. */
@@ -142,6 +149,7 @@ export class Attack {
     else if (one.do === 'host') victim.step?.(one.value)
     else if (one.do === 'wait') await victim.turn?.()
     else if (one.do === 'reap') this.#reap(one.value)
+    else if (one.do === 'move') await this.#move()
     else {
       guest.select(one.value % guest.device.queueSizes.length)
       guest.write(reg.VIRTIO_MMIO_QUEUE_RESET, 1)
@@ -235,6 +243,31 @@ export class Attack {
     } catch {
       this.guest.begin()
     }
+  }
+
+  /** The device is saved, and goes on as another one behind the same driver. Not one that cannot be saved now. */
+  async #move(): Promise<void> {
+    const { guest, victim } = this
+    await this.settle()
+    await guest.transport.pause()
+    let state: MmioTransportState
+    try {
+      state = guest.transport.state()
+    } catch (error) {
+      if (!(error instanceof DevicesError && error.code === 'ERR_DEVICE_BUSY')) throw error
+      guest.transport.resume()
+      return
+    }
+    this.victim = this.#target.make()
+    this.guest = new HostileGuest(this.victim.device, guest.hostile, this.#features, (options) =>
+      MmioTransport.fromState(state, options),
+    )
+    this.guest.drivers = guest.drivers
+    this.guest.negotiated = guest.negotiated
+    this.#bus = busOf(this.guest)
+    guest.transport.close()
+    victim.close?.()
+    this.guest.transport.resume()
   }
 
   /** What was begun before a reset touches no memory after it, whenever it ends. */

@@ -75,7 +75,7 @@ export type Step =
   | { readonly do: 'descriptors'; readonly queue: number; readonly raw: readonly RawDescriptor[] }
   | { readonly do: Deed; readonly value: number }
 
-const DEEDS = ['begin', 'turn', 'turns', 'doorbell', 'host', 'wait', 'reap', 'stop'] as const
+const DEEDS = ['begin', 'turn', 'turns', 'doorbell', 'host', 'wait', 'reap', 'stop', 'move'] as const
 /** What takes no more than a number, or nothing, to say. */
 type Deed = (typeof DEEDS)[number]
 
