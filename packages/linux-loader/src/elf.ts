@@ -193,7 +193,8 @@ const readProgramHeaders = (
     const index = base / PHDR_SIZE
     const offset = PHDR.offset.get(view, base)
     const fileSize = PHDR.filesz.get(view, base)
-    requireFile(source, offset, fileSize, `segment ${index}`)
+    // Linkers give a segment without bytes, a .bss of its own, an offset that may be behind the end of a stripped file.
+    if (fileSize > 0) requireFile(source, offset, fileSize, `segment ${index}`)
     if (type === PT_NOTE) {
       noteRanges.push({ offset, size: fileSize })
       continue

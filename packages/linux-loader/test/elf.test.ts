@@ -49,6 +49,17 @@ describe('loadElf', () => {
     expect(memory.read(2 * MIB + text.length, 1)).toEqual(Uint8Array.of(0xee))
   })
 
+  it('does not care where in the file a segment without bytes would lie', () => {
+    const memory = PlainMemory.ofSize(8 * MIB)
+    memory.fill(0, 8 * MIB, 0xee)
+    const bss = elfImage(2 * MIB, [
+      { paddr: 2 * MIB, bytes: text },
+      { paddr: 3 * MIB, memsz: 100, offset: 0x10_0000 },
+    ])
+    expect(loadElf(memory, bss).kernelEnd).toBe(3 * MIB + 100)
+    expect(memory.read(3 * MIB, 100)).toEqual(new Uint8Array(100))
+  })
+
   it('moves a segment larger than one chunk whole', () => {
     const large = pattern(3 * MIB + 123)
     const memory = PlainMemory.ofSize(8 * MIB)
