@@ -35,7 +35,7 @@ function testReadme(name: string): void {
     writeFileSync(join(folder, 'program.mjs'), text)
     const { stdout, stderr } = await promisify(execFile)(process.execPath, ['program.mjs'], { cwd: folder })
     expect(stderr).toBe('')
-    expect(linesFound(prints, stdout)).toEqual(prints)
+    expect(linesFound(prints, stdout), stdout).toEqual(prints)
   })
 }
 

@@ -146,7 +146,7 @@ function resources() {
   const maps = readFileSync('/proc/self/maps', 'latin1').trim().split('\n')
   return {
     descriptors: readdirSync('/proc/self/fd').length,
-    kvmMappings: maps.filter((line) => line.includes('anon_inode:')).length,
+    kvmMappings: maps.filter((line) => line.includes('anon_inode:kvm-')).length,
     guestSized: maps.filter((line) => {
       const [, from, to] = /^([0-9a-f]+)-([0-9a-f]+) /.exec(line) ?? []
       return Number.parseInt(to ?? '', 16) - Number.parseInt(from ?? '', 16) === MEMORY

@@ -1,4 +1,5 @@
 /** Stand-ins for the host's side of a device, shared by the tests. */
+import type { Readable } from 'node:stream'
 import type { Clock, Interrupt, PendingCall, Timers } from '../src/host.ts'
 
 /** Counts edges. */
@@ -71,4 +72,11 @@ export function codeThrownBy(action: () => unknown): unknown {
     return (error as { code?: unknown }).code
   }
   throw new Error('expected it to throw')
+}
+
+/** All that a stream has now. (From Node.js 26 on a call of `read` gives one chunk.) */
+export function textOf(stream: Readable): string {
+  const chunks: Buffer[] = []
+  for (let chunk = stream.read(); chunk !== null; chunk = stream.read()) chunks.push(chunk)
+  return Buffer.concat(chunks).toString()
 }

@@ -23,11 +23,14 @@ export function readConnect(socket: Socket, timeoutMs: number): Promise<number |
     }
     const giveUp = (): void => finish()
     const read = (): void => {
-      const chunk: Buffer | null = socket.read()
-      if (chunk === null) return
-      line = Buffer.concat([line, chunk])
-      const end = line.indexOf(NEWLINE)
-      if (end < 0 && line.length < LINE_MAX_BYTES) return
+      let end = -1
+      while (end < 0 && line.length < LINE_MAX_BYTES) {
+        // One chunk from Node.js 26 on, and nothing tells of the next.
+        const chunk: Buffer | null = socket.read()
+        if (chunk === null) return
+        line = Buffer.concat([line, chunk])
+        end = line.indexOf(NEWLINE)
+      }
       if (end < 0 || end > LINE_MAX_BYTES) {
         finish()
         return

@@ -6,7 +6,7 @@ import * as spec from '../../src/virtio/console/spec.ts'
 import type { ConsoleEvents, ConsolePort, ConsolePortOptions } from '../../src/virtio/index.ts'
 import { Console, MmioTransport, VIRTIO_CONFIG_S_FAILED, VIRTIO_ID_CONSOLE } from '../../src/virtio/index.ts'
 import * as reg from '../../src/virtio/mmio/registers.ts'
-import { codeThrownBy } from '../support.ts'
+import { codeThrownBy, textOf } from '../support.ts'
 import { ConsoleGuest, INPUT_BYTES, TWO_PORTS } from './console-support.ts'
 import { DRIVER_OK } from './support.ts'
 
@@ -19,9 +19,6 @@ const {
 } = spec
 const SIZE_BIT = 1 << spec.VIRTIO_CONSOLE_F_SIZE
 const BYTES = 'x'.repeat(100)
-
-/** What a stream has now. */
-const textOf = (stream: Duplex): string => (stream.read() ?? '').toString()
 
 /** Messages as `port event value`. */
 const brief = (guest: ConsoleGuest): string[] =>
