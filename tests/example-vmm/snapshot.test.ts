@@ -1,7 +1,17 @@
 /**
  * VMs that example-vmm saves, and goes on with: once, again, and several at a time.
  */
-import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { execFileSync } from 'node:child_process'
+import {
+  closeSync,
+  existsSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -22,6 +32,15 @@ const file = (name: string) => join(folder, name)
 function run(after: readonly number[] = outByte(EXIT_PORT, 0), ...more: string[]): string[] {
   writeFileSync(file('guest'), kernelImage([...print('before\n'), ...MARK, ...print('after\n'), ...after]))
   return ['run', '--kernel', file('guest'), '--memory', '32', ...more]
+}
+
+/** Until a process waits in openat(2) or open(2). */
+async function untilItOpens(pid: number | undefined): Promise<void> {
+  const call = () => readFileSync(`/proc/${pid}/syscall`, 'latin1')
+  for (let before = ''; ; before = call()) {
+    await sleep(50)
+    if (/^(?:2|257) /.test(before) && call() === before) return
+  }
 }
 
 async function untilThere(path: string): Promise<void> {
@@ -74,6 +93,19 @@ describeWithKvm('example-vmm saves a VM', () => {
     rmSync(first, { recursive: true })
     const restored = await runVmm(['restore', second, '--timeout', '0.3'])
     expect(restored).toMatchObject({ status: 4, stdout: '' })
+  })
+
+  test('and not at a SIGUSR2 that comes before there is one', async () => {
+    // It waits there for a reader before it makes a VM.
+    const report = file('report')
+    execFileSync('mkfifo', [report])
+    const vmm = startVmm([...run(), '--snapshot', file('saved'), '--report', report])
+    await untilItOpens(vmm.child.pid)
+    vmm.child.kill('SIGUSR2')
+    const reader = openSync(report, 'r+')
+    const end = await vmm.result
+    closeSync(reader)
+    expect(end).toMatchObject({ status: 0, stdout: 'before\nafter\n', stderr: '' })
   })
 
   test('and several of it run at once, each with its number before its lines', async () => {

@@ -217,6 +217,8 @@ async function main(): Promise<number> {
     const args = process.argv.slice(2)
     const options = parseArguments(args)
     if (options === undefined) return STATUS_OK
+    // Who asks before there is a VM ends nothing by that.
+    if (options.snapshot !== undefined) process.on('SIGUSR2', () => {})
     if (options.report !== undefined) checkWritable(options.report)
     const end = await (options.command === 'run' ? run(options) : restore(args, options))
     if (end.status !== STATUS_OK) process.stderr.write(`example-vmm: ${end.reason}\n`)
