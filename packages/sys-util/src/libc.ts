@@ -11,6 +11,7 @@ const prototypes = {
   close: 'int close(int fd)',
   copy_file_range:
     'int64_t copy_file_range(int in, void *in_offset, int out, void *out_offset, size_t length, unsigned int flags)',
+  dlopen: 'void *dlopen(const char *path, int flags)',
   epoll_create1: 'int epoll_create1(int flags)',
   epoll_ctl: 'int epoll_ctl(int fd, int operation, int target, const void *event)',
   epoll_wait: 'int epoll_wait(int fd, void *events, int count, int timeout)',

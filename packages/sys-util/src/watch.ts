@@ -3,17 +3,15 @@
  * polls that: a descriptor libuv would not take, or has already, is an error here instead of the end of the
  * process, and many ready descriptors cost one wake-up.
  */
-import koffi from 'koffi'
 import { Epoll } from './epoll.ts'
 import { SystemError } from './errors.ts'
+import { LoopPoll } from './loop-poll.ts'
 
 const ENOENT = 2
 const EBADF = 9
 
 /** Gets the set of what is ready, `EPOLL*`. What it throws becomes an uncaught exception. */
 export type WatchCallback = (events: number) => void
-
-function drainMicrotasks(): void {}
 
 function raise(error: unknown): void {
   throw error
@@ -79,18 +77,11 @@ class Reactor {
     if (--this.#references === 0) this.#handle.unref()
   }
 
-  // koffi's handle stops polling, silently, once it is garbage: the reactor holds it, and the module that.
-  #poll(): ReturnType<typeof koffi.node.poll> {
-    const handle = koffi.node.poll(this.#epoll.fd, { readable: true }, () => this.#dispatch())
-    handle.unref()
-    return handle
+  #poll(): LoopPoll {
+    return new LoopPoll(this.#epoll.fd, () => this.#dispatch())
   }
 
   #dispatch(): void {
-    // koffi calls without a callback scope: promises that the callbacks settle would wait for some other event.
-    // An immediate has such a scope, and runs in the same turn of the loop.
-    setImmediate(drainMicrotasks)
-
     const count = this.#epoll.wait()
     let unknown = false
     for (let index = 0; index < count; index++) {
@@ -205,6 +196,8 @@ export class Watch implements Disposable {
  * Calls back when a descriptor is ready, as the event loop of this thread turns.
  * Without EPOLLET that is once a turn for as long as it is ready: read, or stop watching. With EPOLLET it is once
  * for each new readiness; an eventfd then need not be read at all, since every write is one.
+ *
+ * Close the watches of a worker before you terminate it: koffi aborts the process where one is ready at that moment.
  * @param fd anything that can be polled: not a regular file; at most one watch of a descriptor in a thread
  * @param events `EPOLL*`; EPOLLERR and EPOLLHUP come unasked
  * @throws SystemError EEXIST for a descriptor that is watched, EPERM for one that cannot be polled, EBADF

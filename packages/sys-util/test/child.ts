@@ -22,21 +22,48 @@ function transpileSources(directory: string): void {
   }
 }
 
-/**
- * Runs a program that has the package's exports in scope, and returns what it printed.
- * @throws Error where the program fails
- */
-export function runInChild(program: string, nodeOptions: readonly string[] = []): string {
+/** Runs the module `main` of some, in a process of its own, and returns what it printed. All have the package's beside them. */
+function run(modules: Readonly<Record<string, string>>, nodeOptions: readonly string[] = []): string {
   const parent = join(root, 'node_modules', '.test')
   mkdirSync(parent, { recursive: true })
   const directory = mkdtempSync(join(parent, 'child-'))
   try {
     transpileSources(directory)
     writeFileSync(join(directory, 'package.json'), '{ "type": "module" }')
-    const main = join(directory, 'main.js')
-    writeFileSync(main, `import * as all from './index.js'\nObject.assign(globalThis, all)\n${program}`)
-    return execFileSync(process.execPath, [...nodeOptions, main], { encoding: 'utf8' })
+    for (const [name, text] of Object.entries(modules)) writeFileSync(join(directory, `${name}.js`), text)
+    return execFileSync(process.execPath, [...nodeOptions, join(directory, 'main.js')], { encoding: 'utf8' })
   } finally {
     rmSync(directory, { recursive: true })
   }
+}
+
+const withExports = (program: string): string =>
+  `import * as all from './index.js'\nObject.assign(globalThis, all)\n${program}`
+
+/**
+ * Runs a program that has the package's exports in scope, and returns what it printed.
+ * @throws Error where the program fails
+ */
+export function runInChild(program: string, nodeOptions: readonly string[] = []): string {
+  return run({ main: withExports(program) }, nodeOptions)
+}
+
+/**
+ * Runs programs one after another, each in a worker, and returns what they printed and how each worker ended. No other thread of the
+ * process knows of the package.
+ * @throws Error where the process fails
+ */
+export function runInWorkers(programs: Readonly<Record<string, string>>): string {
+  const names = Object.keys(programs)
+  const main = `
+    import { Worker } from 'node:worker_threads'
+    for (const name of ${JSON.stringify(names)}) {
+      await new Promise((resolve) => {
+        const worker = new Worker(new URL(\`./\${name}.js\`, import.meta.url))
+        worker.on('error', ({ message }) => console.log(\`\${name}: error \${message}\`))
+        worker.on('exit', (code) => resolve(console.log(\`\${name}: exit \${code}\`)))
+      })
+    }`
+  const modules = Object.entries(programs).map(([name, program]) => [name, withExports(program)])
+  return run({ ...Object.fromEntries(modules), main })
 }
