@@ -84,6 +84,8 @@ export async function writeSnapshot(folder: string, content: SnapshotContent): P
     const name = `${MANIFEST_NAME}.${id}`
     await writeText(name, formatManifest(manifest))
     for (const file of files) await file.sync()
+    // Late: a page that cannot be had is told to this thread in a later turn.
+    for (const region of memory.regions) throwIf(region.failure?.())
     const entries = await open(folder, 'r')
     files.push(entries)
     await entries.sync()
@@ -133,6 +135,10 @@ export async function writeSnapshot(folder: string, content: SnapshotContent): P
 /** What this writes beside the manifest. */
 const FILE_NAME =
   /^(?:(?:state|runs)-[0-9a-f-]{36}\.json|(?:memory|pages)-[0-9a-f-]{36}\.bin|manifest\.json\.[0-9a-f-]{36})$/
+
+function throwIf(failure: Error | undefined): void {
+  if (failure !== undefined) throw failure
+}
 
 /** Whatever one of them fails with, and no more than once. */
 async function closeAll(files: FileHandle[]): Promise<void> {

@@ -44,6 +44,8 @@ export interface GuestRegionOptions {
   readonly hugetlb?: boolean | undefined
   /** Whether pages that are not there yet come from elsewhere when they are touched, instead of being zeros; default false. */
   readonly onDemand?: boolean | undefined
+  /** Says why what is read may not be what was there: pages that could not be had are zeros. Default they can always be had. */
+  readonly failure?: (() => Error | undefined) | undefined
 }
 
 /**
@@ -110,6 +112,14 @@ export class GuestRegion {
   /** Whether pages that are not there yet are anything but zeros: whoever counts pages or saves them has to touch them. */
   get onDemand(): boolean {
     return this.#options.onDemand ?? false
+  }
+
+  /**
+   * Says why what was read may not be what was there; undefined where that never happens. Whoever has read pages to keep them asks
+   * then, in a later turn.
+   */
+  get failure(): (() => Error | undefined) | undefined {
+    return this.#options.failure
   }
 
   /** The region's memory, for numbers. */

@@ -35,7 +35,7 @@ export class OnDemandMemory implements Disposable {
     const mapped = MappedMemory.anonymous(ranges, options)
     this.#mapped = mapped
     this.memory = GuestMemory.fromRegions(
-      mapped.memory.regions.map((region) => region.with({ onDemand: true })),
+      mapped.memory.regions.map((region) => region.with({ onDemand: true, failure: () => this.#failure })),
     )
     this.failed = new Promise((resolve) => {
       this.#fail = resolve
