@@ -52,8 +52,8 @@ export class FileTransfer {
    * @param pieces of at least `length` bytes
    * @param toMemory {@link TO_MEMORY} or {@link TO_FILE}
    * @param position in the file, in bytes
-   * @returns how many were moved, fewer than asked at the end of the file; or the negative errno, when any number was;
-   * -EFAULT where the pieces end early
+   * @returns how many were moved: fewer than asked at the end of the file, and where not all that was to be written could be; or the
+   * negative errno, where none was written, or not all that there is was read; -EFAULT where the pieces end early
    */
   run(fd: number, pieces: MemoryPieces, toMemory: boolean, position: number, length: number): number {
     this.#count = 0
@@ -65,23 +65,23 @@ export class FileTransfer {
       if (piece === 0) return -EFAULT
       taken += piece
       const region = pieces.pieceRegion
-      if (region.hostAddress === undefined) {
-        const before = this.#gathered(fd, toMemory, position + done)
-        if (before < 0) return before
-        done += before
-        const moved = throughView(fd, region, pieces.pieceOffset, toMemory, position + done, piece)
-        if (moved < 0) return moved
-        done += moved
-      } else {
+      const isGathered = region.hostAddress !== undefined
+      if (isGathered) {
         this.#gather(region, pieces.pieceOffset, piece)
-        if (this.#count < IOV_MAX) continue
-        const moved = this.#gathered(fd, toMemory, position + done)
-        if (moved < 0) return moved
-        done += moved
+        if (this.#count < IOV_MAX && taken < length) continue
       }
+      let gathered = this.#bytes
+      let moved = this.#gathered(fd, toMemory, position + done)
+      if (moved === gathered && !isGathered) {
+        done += moved
+        gathered = piece
+        moved = throughView(fd, region, pieces.pieceOffset, toMemory, position + done, piece)
+      }
+      // What follows has its place behind what is missing.
+      if (moved < gathered) return shortOf(moved, done, toMemory)
+      done += moved
     }
-    const moved = this.#gathered(fd, toMemory, position + done)
-    return moved < 0 ? moved : done + moved
+    return done
   }
 
   #gather(region: MemoryRegion, offset: number, length: number): void {
@@ -123,11 +123,22 @@ export class FileTransfer {
       before += length
       const address = (this.#addresses[i] as number) + skip
       const result = moveAll(fd, address, length - skip, toMemory, position + done)
-      if (result < 0) return result
+      if (result < length - skip) return shortOf(result, done, toMemory)
       done += result
     }
     return done
   }
+}
+
+/**
+ * What is said of a transfer of which not all was done.
+ * @param moved at last: bytes, or the negative errno
+ * @param done before that
+ */
+function shortOf(moved: number, done: number, toMemory: boolean): number {
+  if (moved >= 0) return done + moved
+  // A read that is short is the end of the file to whoever asked.
+  return toMemory || done === 0 ? moved : done
 }
 
 function moveAll(fd: number, address: number, length: number, toMemory: boolean, position: number): number {
@@ -137,7 +148,7 @@ function moveAll(fd: number, address: number, length: number, toMemory: boolean,
       ? preadInto(fd, address + done, length - done, position + done)
       : pwriteFrom(fd, address + done, length - done, position + done)
     if (result === -EINTR) continue
-    if (result < 0) return result
+    if (result < 0) return shortOf(result, done, toMemory)
     if (result === 0) break
     done += result
   }
@@ -163,7 +174,7 @@ function throughView(
     }
   } catch (error) {
     const { errno = -EIO } = error as NodeJS.ErrnoException
-    return errno
+    return shortOf(errno, done, toMemory)
   }
   return done
 }

@@ -1,20 +1,28 @@
-import { openSync, readFileSync, writeFileSync } from 'node:fs'
+import { appendFileSync, openSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import {
+  createMemfd,
   FileTransfer,
   IOV_MAX,
   Mapping,
   type MemoryPieces,
+  MFD_ALLOW_SEALING,
   OwnedFd,
   TO_FILE,
   TO_MEMORY,
 } from '../src/index.ts'
+import { libc } from '../src/libc.ts'
 import { own, temporaryDirectory } from './resources.ts'
 
+const EPERM = 1
 const EBADF = 9
 const EFAULT = 14
 const SIZE = 65536
+const PAGE = 4096
+/** <linux/fcntl.h>. */
+const F_ADD_SEALS = 1033
+const F_SEAL_GROW = 4
 
 /** Pieces of some length, with a gap of a byte between them. */
 class Pieces implements MemoryPieces {
@@ -80,4 +88,34 @@ test.each(['plain', 'mapped'])('the end of the file, of the pieces, and errors (
   expect(transfer.run(-1, new Pieces(memory, 4, 1), TO_MEMORY, 0, 4)).toBeLessThan(0)
   expect(transfer.run(fd, new Pieces(memory, 4, 1), TO_MEMORY, 0, 0)).toBe(0)
   if (kind === 'mapped') expect(transfer.run(-1, new Pieces(memory, 4, 1), TO_FILE, 0, 4)).toBe(-EBADF)
+})
+
+test.each(['plain', 'mapped'])('what could be written counts, where not all could be (%s memory)', (kind) => {
+  const memory = region(kind)
+  memory.bytes.fill(1)
+  // A file with room for two pages, and no more.
+  const { fd } = own(createMemfd('full', 2 * PAGE, MFD_ALLOW_SEALING))
+  libc().fcntl(fd, F_ADD_SEALS, F_SEAL_GROW)
+  const transfer = new FileTransfer()
+  for (const length of [PAGE, 3 * PAGE, 4 * PAGE]) {
+    const pieces = new Pieces(memory, length, Math.floor((4 * PAGE) / length))
+    expect(transfer.run(fd, pieces, TO_FILE, 0, 3 * PAGE)).toBe(2 * PAGE)
+  }
+  expect(readFileSync(`/proc/self/fd/${fd}`).equals(Buffer.alloc(2 * PAGE, 1))).toBe(true)
+  expect(transfer.run(fd, new Pieces(memory, PAGE, 2), TO_FILE, 2 * PAGE, PAGE)).toBe(-EPERM)
+})
+
+test('a file that grows while it is read has no bytes in the wrong place', () => {
+  const { path, fd } = fileOf(Buffer.alloc(7, 1))
+  class Growing extends Pieces {
+    override takePiece(limit: number): number {
+      if (this.pieceOffset === 0 && limit < 20) appendFileSync(path, Buffer.alloc(20, 2))
+      return super.takePiece(limit)
+    }
+  }
+  const memory = region('plain')
+  const moved = new FileTransfer().run(fd, new Growing(memory, 10, 2), TO_MEMORY, 0, 20)
+  const read = Buffer.concat([memory.bytes.subarray(0, 10), memory.bytes.subarray(11, 21)])
+  expect(read.subarray(0, moved).equals(readFileSync(path).subarray(0, moved))).toBe(true)
+  expect(moved).toBeGreaterThanOrEqual(7)
 })
