@@ -418,6 +418,44 @@ describe.skipIf(noUserFaultFd !== '')(`memory on demand${noUserFaultFd}`, () => 
     expect(status).toBe(5)
   })
 
+  test('has nobody wait for ever where the process has no descriptors left', () => {
+    const program = `
+      import { closeSync, openSync } from 'node:fs'
+      const { PageServer } = await import('${bundled.url}')
+      const module = new URL(${JSON.stringify(module('return { fill: (_, into) => into.fill(7).length }').href)})
+      async function touch() {
+        const server = await PageServer.start(module)
+        const ram = server.map([{ start: 0, size: 65536 }])
+        const byte = ram.memory.readUint8(0)
+        const reason = byte === 0 ? (await ram.failed).message : ''
+        ram.close()
+        await server.close()
+        return [byte, reason]
+      }
+      await touch()
+      for (let free = 0, seen = []; seen[0] !== 7; free++) {
+        const taken = []
+        try {
+          for (;;) taken.push(openSync('/dev/null'))
+        } catch {}
+        for (const fd of taken.splice(taken.length - free, free)) closeSync(fd)
+        seen = await touch().catch(({ code, message }) => [code, message])
+        for (const fd of taken) closeSync(fd)
+        console.log(...seen)
+      }`
+    const node = [process.execPath, '--input-type=module', '-e', program]
+    const { stdout, status } = spawnSync('sh', ['-c', 'ulimit -n 128 && exec "$@"', 'sh', ...node], {
+      encoding: 'utf8',
+      timeout: 60_000,
+      killSignal: 'SIGKILL',
+    })
+    const lines = stdout.trimEnd().split('\n')
+    expect(lines.pop()).toBe('7')
+    for (const line of lines) expect(line).toMatch(/^(?:0|ERR_MEMORY_[A-Z_]+) .*EMFILE/)
+    expect(lines.some((line) => line.startsWith('0 the fault cannot be served'))).toBe(true)
+    expect(status).toBe(0)
+  })
+
   test.skipIf(process.getuid?.() !== 0)('says what the host does not allow', () => {
     const program = `
       import { readFileSync } from 'node:fs'

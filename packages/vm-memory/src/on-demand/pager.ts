@@ -55,7 +55,8 @@ interface Request {
 export class Pager implements UserFaultHandler {
   readonly #options: PagerOptions
   readonly #faults: UserFaultFd
-  readonly #watch: Watch
+  /** Undefined where the host could not have it watched. */
+  #watch: Watch | undefined
   readonly #ranges: readonly PagedRange[]
   readonly #requests = new Set<Request>()
   #state: 'serving' | 'held' | 'released' = 'serving'
@@ -68,7 +69,13 @@ export class Pager implements UserFaultHandler {
       settled: new DirtyBitmap(range.size, PAGE_SIZE),
     }))
     this.#faults = new UserFaultFd(options.fd)
-    this.#watch = watch(this.#faults.fd, EPOLLIN, () => this.#faults.read(this))
+    try {
+      this.#watch = watch(this.#faults.fd, EPOLLIN, () => this.#faults.read(this))
+    } catch (error) {
+      // Whoever touches a page would wait for ever.
+      this.#failOf(error)
+      this.release()
+    }
   }
 
   pageFault(address: number, threadId: number): void {
@@ -126,7 +133,7 @@ export class Pager implements UserFaultHandler {
   close(): void {
     this.#state = 'released'
     clearTimeout(this.#timer)
-    this.#watch.close()
+    this.#watch?.close()
     this.#faults.close()
   }
 
