@@ -26,6 +26,7 @@
 #define BOOT_MARKER_USER_SPACE 123
 #define EXIT_PORT 0xf4
 
+#define TCSBRK 0x5409
 #define TIOCSCTTY 0x540e
 
 /* Up to four arguments; the fifth, mount's options, is always none. */
@@ -129,12 +130,19 @@ static void mount_on(const char *directory, const char *type)
 	call(mount, type, directory, type, 0);
 }
 
+/* tcdrain(3): what a driver has yet to write, by interrupts that come when they come, a reset takes with it. */
+static void drain_output(void)
+{
+	call(ioctl, 1, TCSBRK, 1, 0);
+}
+
 /*
  * There is no ACPI, so the kernel cannot power off: it would halt for ever. It can reset, through the
  * i8042 keyboard controller, which to a VMM is the end as well.
  */
 static void power_off(void)
 {
+	drain_output();
 	call(sync, 0, 0, 0, 0);
 	call(reboot, LINUX_REBOOT_MAGIC1, LINUX_REBOOT_MAGIC2, LINUX_REBOOT_CMD_RESTART, 0);
 }
@@ -270,6 +278,7 @@ static void exit_port(const char *value)
 
 	while (*value >= '0' && *value <= '9')
 		status = status * 10 + (*value++ - '0');
+	drain_output();
 	out_byte(EXIT_PORT, status);
 }
 
