@@ -360,6 +360,25 @@ describe('the end of a connection', () => {
     expect(raw.vsock.connections).toBe(0)
   })
 
+  it('by both sides leaves the ports to the next one, though the guest had no room to be told', async () => {
+    const raw = new RawGuest()
+    const old = await raw.dial(5)
+    await raw.take()
+    raw.guest.starves = true
+    // A packet for each of its buffers.
+    for (let i = 0; i < 128; i += 1) raw.guest.send({ op: RW, srcPort: 6, dstPort: PORT })
+    await raw.take()
+    old.destroy(new Error('no'))
+    await settle()
+    raw.guest.send({ op: RST, srcPort: 5, dstPort: PORT })
+    raw.guest.send({ op: REQUEST, srcPort: 5, dstPort: PORT, bufAlloc: 65_536 })
+    await settle()
+    raw.guest.starves = false
+    raw.guest.poll()
+    expect(await raw.operations()).toEqual([RESPONSE])
+    expect(raw.vsock.connections).toBe(1)
+  })
+
   it('is noticed by a timeout where one is set', async () => {
     const raw = new RawGuest()
     const stream = await raw.dial(5)

@@ -103,7 +103,14 @@ export class Connection {
   /** Takes a packet of the guest. @param isWhole whether the payload is all in memory */
   receive(header: PacketHeader, payload: Reader, isWhole: boolean): Received {
     const state = this.#state
-    if (state === CLOSED) return RECEIVED
+    if (state === CLOSED) {
+      // The guest has let go of it as well: there is nobody to be told, and the next one may have the ports.
+      if (header.op === spec.VIRTIO_VSOCK_OP_RST) {
+        this.#operations.clear()
+        this.#forget()
+      }
+      return RECEIVED
+    }
     this.credit.update(header.bufAlloc, header.fwdCnt)
     if (header.op === spec.VIRTIO_VSOCK_OP_RST) {
       this.#peerReset()
