@@ -36,7 +36,9 @@ export class UnixSocketBridge implements Disposable {
   readonly #server: Server
   readonly #handshakeTimeout: number
   readonly #connectTimeout: number | undefined
-  readonly #streams = new Set<Duplex>()
+  readonly #clients = new Set<Socket>()
+  /** The guest's sides, which may be there for longer: while they have something to say to it. */
+  readonly #ends = new Set<Duplex>()
   #pending = 0
   #isClosed = false
 
@@ -64,7 +66,7 @@ export class UnixSocketBridge implements Disposable {
 
   /** Connections to clients, those included that have not said yet what they want. */
   get connections(): number {
-    return this.#streams.size
+    return this.#clients.size
   }
 
   /** Ends all connections, and removes the socket. Idempotent. */
@@ -73,7 +75,7 @@ export class UnixSocketBridge implements Disposable {
     this.#isClosed = true
     this.#vsock.onRequest(undefined)
     this.#server.close()
-    for (const stream of this.#streams) stream.destroy()
+    for (const stream of [...this.#clients, ...this.#ends]) stream.destroy()
   }
 
   [Symbol.dispose](): void {
@@ -104,7 +106,7 @@ export class UnixSocketBridge implements Disposable {
         return
       }
       socket.write(`OK ${stream.localPort}\n`)
-      join(socket, stream)
+      this.#join(socket, stream)
     } catch {
       socket.destroy()
     } finally {
@@ -133,13 +135,19 @@ export class UnixSocketBridge implements Disposable {
       settled()
       const stream = request.accept({ allowHalfOpen: true })
       if (stream === undefined) socket.destroy()
-      else join(socket, stream)
+      else this.#join(socket, stream)
     })
   }
 
+  #join(socket: Socket, stream: Duplex): void {
+    this.#ends.add(stream)
+    stream.on('close', () => this.#ends.delete(stream))
+    join(socket, stream)
+  }
+
   #keep(socket: Socket): void {
-    this.#streams.add(socket)
-    socket.on('close', () => this.#streams.delete(socket))
+    this.#clients.add(socket)
+    socket.on('close', () => this.#clients.delete(socket))
     // Whoever is put through hears of it by the close of the other side.
     socket.on('error', () => {})
   }

@@ -118,6 +118,7 @@ describe('a client of the host', () => {
     }
     const bridge = await listen({ vsock: endpoint })
     const socket = client().on('error', () => {})
+    await once(socket, 'connect')
     socket.write('CONN')
     await until(() => bridge.connections === 1)
     bridge.close()
@@ -330,6 +331,22 @@ describe('the socket', () => {
     expect(existsSync(path)).toBe(false)
     await until(() => vsock.connections === 0)
     await expect(readAll(guest.connect(PORT))).rejects.toMatchObject({ code: 'ECONNRESET' })
+  })
+
+  it('ends on close what a client has left to be said to a guest that does not read', async () => {
+    vsock = new Vsock({ guestCid: 3 })
+    guest = new MockVsockGuest({ device: vsock, bufferSize: 4096 }).start()
+    const bridge = await listen()
+    guest.listen(PORT, (socket) => socket.on('error', () => {}).end())
+    const socket = client().on('data', () => {})
+    // More than the guest has room for, and less than the stream has.
+    socket.end(`CONNECT ${PORT}\n${'x'.repeat(10_000)}`)
+    // Its own side is at its end, and what it has said has not all been heard.
+    await until(() => vsock.connections === 1)
+    await until(() => bridge.connections === 0)
+    expect(vsock.connections).toBe(1)
+    bridge.close()
+    await until(() => vsock.connections === 0)
   })
 
   it('replaces one that was left behind', async () => {
