@@ -3,11 +3,12 @@ import { createSocket, type Socket } from 'node:dgram'
 import { chmodSync, closeSync, mkdtempSync, openSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { IoUring } from '@vmm/sys-util'
+import { IoUring, SystemError } from '@vmm/sys-util'
 import { GuestMemory } from '@vmm/vm-memory'
 import { MappedMemory } from '@vmm/vm-memory/mmap'
 import { expect, it, vi } from 'vitest'
 import { describeInNamespace, ip } from '../../../tests/support/namespace.ts'
+import * as libcModule from '../../sys-util/src/libc.ts'
 import { Switch } from '../src/index.ts'
 import { NetError, openTap, type Tap, type TapOptions } from '../src/tap.ts'
 import { isRight, MAC_A, MAC_B, numbered, type Packet, partialPacket } from './packets.ts'
@@ -30,6 +31,7 @@ const HOST_MAC = '02:00:00:00:00:0b'
 const PORT = 7777
 const GUEST_PORT = 1234
 const NOBODY = 65534
+const EMFILE = 24
 /** More than go by a call each. */
 const MANY = 40
 const GUEST_CSUM = 1 << 1
@@ -280,6 +282,20 @@ describeInNamespace('opening a tap', () => {
     } finally {
       process.seteuid?.(0)
     }
+  })
+
+  it('fails as everything else where there are no descriptors left', () => {
+    link('tap0', 'mode tap')
+    const real = libcModule.libc()
+    const spies = [
+      vi
+        .spyOn(libcModule, 'libc')
+        .mockReturnValue({ ...real, socketpair: Object.assign(() => -1, real.socketpair) }),
+      vi.spyOn(libcModule, 'lastError').mockReturnValue(new SystemError('socketpair', EMFILE)),
+    ]
+    const error = errorOf(() => openTap('tap0'))
+    for (const spy of spies) spy.mockRestore()
+    expect(error).toEqual({ code: 'ERR_NET_TAP_OPEN', message: 'tap tap0 cannot be looked for: EMFILE' })
   })
 
   it('is of one device', () => {

@@ -46,7 +46,7 @@ export function openTap(name: string, options: TapOptions = {}): Tap {
     throw new NetError('ERR_NET_OPTION', `tap ${name}: 1 to ${QUEUES_MAX} queues, got ${queues}`)
   }
   checkName(name)
-  const before = interfaceInfo(name)
+  const before = lookAt(name)
   if (before === undefined && !create) {
     const what = `tap ${name} does not exist: make it first, by ip tuntap add dev ${name} mode tap, or by the option create`
     throw new NetError('ERR_NET_TAP_MISSING', what)
@@ -57,11 +57,19 @@ export function openTap(name: string, options: TapOptions = {}): Tap {
   const files: OwnedFd[] = []
   try {
     for (let i = 0; i < queues; i += 1) files.push(openQueue({ name, queues, device, before }))
-    const info = interfaceInfo(name)
+    const info = lookAt(name)
     return new Tap({ name, files, isUp: info?.isUp ?? false, mtu: info?.mtu ?? DEFAULT_MTU })
   } catch (cause) {
     for (const file of files) file.close()
     throw cause
+  }
+}
+
+function lookAt(name: string): InterfaceInfo | undefined {
+  try {
+    return interfaceInfo(name)
+  } catch (cause) {
+    throw new NetError('ERR_NET_TAP_OPEN', `tap ${name} cannot be looked for: ${reasonOf(cause)}`, cause)
   }
 }
 
