@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { BOOT_MARKER, BOOT_TIMER_PORT } from '@vmm/devices'
 import { MicroVm } from '@vmm/microvm'
+import fc from 'fast-check'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { kernelImage } from '../support/elf.ts'
 import { print } from '../support/guest-code.ts'
@@ -107,6 +108,36 @@ describeWithKvm('a VM', () => {
     await ended
     vm.close()
     await expect(vm.state()).rejects.toMatchObject(NOT_PAUSED)
+  })
+
+  test('settles whatever it is asked, in any order, and can be ended and closed', async () => {
+    const steps = fc.array(fc.constantFrom('pause', 'resume', 'state', 'turn', 'wait', 'stop'), {
+      maxLength: 16,
+    })
+    await fc.assert(
+      fc.asyncProperty(steps, async (steps) => {
+        const { vm } = await makeVm()
+        const ended = vm.run()
+        const asked: Promise<unknown>[] = []
+        for (const step of steps) {
+          if (step === 'pause') asked.push(vm.pause())
+          else if (step === 'state') asked.push(vm.state())
+          else if (step === 'resume') vm.resume()
+          else if (step === 'stop') vm.stop(step)
+          // One turn of promises, or some of the event loop.
+          else await (step === 'turn' ? undefined : sleep(1))
+          asked.at(-1)?.catch(() => {})
+        }
+        vm.stop('stop')
+        expect(await ended).toEqual({ kind: 'stopped', reason: 'stop' })
+        for (const outcome of await Promise.allSettled(asked)) {
+          if (outcome.status === 'rejected')
+            expect([NOT_PAUSED.code, NOT_RUNNING.code]).toContain(outcome.reason.code)
+        }
+        vm.close()
+      }),
+      { numRuns: 60 },
+    )
   })
 
   test('that is stopped while it is about to stand still does not', async () => {
