@@ -1,7 +1,7 @@
 /**
  * How a VM ends, told by the exit status; and the terminal as it was.
  */
-import { execFileSync, spawn } from 'node:child_process'
+import { execFileSync, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -133,6 +133,17 @@ describeWithKvm('example-vmm', () => {
     const vmm = startVmm([...args, '--snapshot', file('taken'), '--timeout', '2'])
     vmm.child.stderr?.destroy()
     expect((await vmm.result).status).toBe(4)
+  })
+
+  test('says in a sentence that its help cannot be printed', () => {
+    const help = `${process.execPath} ${EXAMPLE_VMM} run --help`
+    for (const [command, code] of [
+      [`${help} > /dev/full`, 'ENOSPC'],
+      [`{ sleep 0.5; ${help}; echo $? >&2; } | true`, 'EPIPE'],
+    ] as const) {
+      const { stderr } = spawnSync('sh', ['-c', command], { encoding: 'utf8' })
+      expect(stderr).toMatch(new RegExp(`^example-vmm: stdout: [^\\n]*${code}[^\\n]*\\n(?:1\\n)?$`))
+    }
   })
 
   test('says that its report cannot be written, and how the VM ended', async () => {

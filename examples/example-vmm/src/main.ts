@@ -229,7 +229,16 @@ async function main(): Promise<number> {
   }
 }
 
+/** Why nothing can be printed any more. */
+let lost: Error | undefined
+process.stdout.on('error', (error) => {
+  lost ??= error
+})
+
 main().then((status) => {
   // Output first; what may still hold the event loop (a pipe on stdin) does not count any more.
-  process.stdout.write('', () => process.exit(status))
+  process.stdout.write('', () => {
+    if (lost === undefined || status !== STATUS_OK) process.exit(status)
+    process.stderr.write(`example-vmm: stdout: ${lost.message}\n`, () => process.exit(STATUS_HOST_FAILURE))
+  })
 })
