@@ -80,7 +80,10 @@ function knowSize(): Promise<void> | undefined {
   // UV_THREADPOOL_SIZE was changed while the process ran: whether that was in time only the pool can tell, and it
   // cannot once runs are under way, which come and go.
   if (certain < possible) {
-    counting ??= count(certain, possible)
+    counting ??= count(certain, possible).finally(() => {
+      // Where that has failed, as for want of a descriptor, the next one tries again.
+      counting = undefined
+    })
     return counting
   }
   size = certain
