@@ -33,11 +33,12 @@ describeWithKvm('without a descriptor left', () => {
   })
   afterAll(() => bundled.remove())
 
-  test('a VM is not made, not restored and not saved, says so, and leaves nothing', async () => {
+  test('a VM is not made, restored or saved, says so, and leaves nothing; one that runs is paused and ended', async () => {
     const command = `ulimit -n ${DESCRIPTORS} && exec "$@"`
     const program = [process.execPath, join(bundled.folder, 'few-descriptors.js'), temporaryDirectory()]
     const { stdout } = await promisify(execFile)('sh', ['-c', command, 'sh', ...program])
-    const { created, restored, opened, files } = JSON.parse(stdout)
+    const { created, restored, opened, files, reason } = JSON.parse(stdout)
+    expect(reason).toBe('without a descriptor')
     expect(created.length).toBeGreaterThan(NEEDED)
     expect(restored.length).toBeGreaterThan(NEEDED)
     expect(opened.length).toBeGreaterThan(2)

@@ -117,4 +117,29 @@ const opened = await tryWithMore(async () => {
   return written
 })
 ram.close()
-process.stdout.write(JSON.stringify({ created, restored, opened, files: readdirSync(file('saved')).length }))
+
+/** Has no descriptor left, and a guest that runs. */
+async function runWithNone() {
+  const vm = await MicroVm.create(options)
+  const ended = vm.run()
+  await new Promise((resolve) => setTimeout(resolve, 20))
+  const taken: number[] = []
+  try {
+    for (;;) taken.push(openSync('/dev/null', 'r'))
+  } catch {
+    return { vm, ended, taken }
+  }
+}
+
+const { vm, ended, taken } = await runWithNone()
+await vm.pause()
+vm.resume()
+vm.stop('without a descriptor')
+const { reason } = await ended
+vm.close()
+for (const fd of taken) closeSync(fd)
+const files = readdirSync(file('saved')).length
+process.stdout.write(JSON.stringify({ created, restored, opened, files, reason }))
+// The process ends while a guest runs.
+await runWithNone()
+process.exit()

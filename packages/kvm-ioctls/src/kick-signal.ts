@@ -5,6 +5,8 @@
  */
 import {
   installNoopHandler,
+  OwnedFd,
+  openPath,
   signalThread,
   threadBlockedSignals,
   threadIds,
@@ -17,6 +19,52 @@ export const DEFAULT_KICK_SIGNAL = 40
 
 const SYS_IOCTL = 16
 const prepared = new Set<number>()
+
+const O_RDONLY_CLOEXEC = 0o2000000
+/** To look at threads takes a descriptor: this one is let go of where the process has no other left. */
+let spare: OwnedFd | undefined
+let holders = 0
+
+function openSpare(): OwnedFd {
+  return new OwnedFd(openPath('/dev/null', O_RDONLY_CLOEXEC))
+}
+
+/**
+ * Sees to it that runs can be ended in a process without descriptors, until {@link releaseSpare}.
+ * @throws SystemError where there is none left already
+ */
+export function holdSpare(): void {
+  if (holders === 0) spare = openSpare()
+  holders++
+}
+
+/** As often as {@link holdSpare}. */
+export function releaseSpare(): void {
+  if (--holders > 0) return
+  spare?.close()
+  spare = undefined
+}
+
+function taskIds(): number[] {
+  try {
+    return threadIds()
+  } catch (error) {
+    if (spare === undefined) throw error
+    spare.close()
+    spare = undefined
+    return threadIds()
+  }
+}
+
+/** Takes it again, if somebody else has not. */
+function restoreSpare(): void {
+  if (holders === 0 || spare !== undefined) return
+  try {
+    spare = openSpare()
+  } catch {
+    // The next look may do without.
+  }
+}
 
 /** Gives the signal a handler, once for the process, so that it neither kills nor is dropped. */
 export function prepareKickSignal(signal: number): void {
@@ -66,7 +114,7 @@ export function signalRunners(targets: Iterable<KickTarget>): number {
   for (const target of targets) unseen.set(target.fd, target)
   const onCpu: { readonly tid: number; readonly blocked: bigint }[] = []
   let sent = 0
-  for (const tid of threadIds()) {
+  for (const tid of taskIds()) {
     const state = threadSyscall(tid)
     const fd = KVM_RUN_SYSCALL.exec(state)?.[1]
     const waiting = fd === undefined ? undefined : unseen.get(Number.parseInt(fd, 16))
@@ -89,6 +137,7 @@ export function signalRunners(targets: Iterable<KickTarget>): number {
       sent++
     }
   }
+  restoreSpare()
   return sent
 }
 
@@ -132,7 +181,11 @@ class Kicks {
   #signal(): void {
     clearTimeout(this.#timer)
     if (this.#targets.size === 0) return
-    signalRunners(this.#targets)
+    try {
+      signalRunners(this.#targets)
+    } catch {
+      // No descriptor was left to look at the threads: there may be one next time.
+    }
     this.#timer = setTimeout(() => this.#signal(), this.#delays.next().value)
   }
 }

@@ -36,7 +36,16 @@ function endRuns(): void {
   for (const run of runs) run.exitAtOnce()
   const nap = new Int32Array(new SharedArrayBuffer(4))
   for (let naps = 0, quiet = 0; naps < NAPS_MAX && quiet < QUIET_NAPS; naps++) {
-    quiet = signalRunners(runs) === 0 ? quiet + 1 : 0
+    quiet = hasRunners() ? 0 : quiet + 1
     Atomics.wait(nap, 0, 0, NAP_MS)
+  }
+}
+
+/** Signals them. @returns whether there were any, or nobody could tell for want of a descriptor */
+function hasRunners(): boolean {
+  try {
+    return signalRunners(runs) > 0
+  } catch {
+    return true
   }
 }

@@ -7,6 +7,7 @@
  */
 import { countPoolThreads, threadPoolBounds } from '@vmm/sys-util'
 import { KvmError } from './errors.ts'
+import { holdSpare, releaseSpare } from './kick-signal.ts'
 
 /** Threads that no reservation takes: what the file system and DNS have while every vCPU is in its guest. */
 export const SPARE_THREADS = 1
@@ -42,9 +43,11 @@ export function giveThread(vcpu: object): void {
 /** Threads of libuv's pool that are kept for the runs of some vCPUs, until it is closed. */
 export class ThreadReservation implements Disposable {
   #vcpus: readonly object[]
+  #isClosed = false
 
   /** @internal Use {@link reserveThreads}. */
   constructor(vcpus: readonly object[]) {
+    holdSpare()
     this.#vcpus = vcpus
     reserved += vcpus.length
     for (const vcpu of vcpus) reservers.add(vcpu)
@@ -52,6 +55,9 @@ export class ThreadReservation implements Disposable {
 
   /** Lets go of the threads. Idempotent; after the last run of the vCPUs. */
   close(): void {
+    if (this.#isClosed) return
+    this.#isClosed = true
+    releaseSpare()
     reserved -= this.#vcpus.length
     for (const vcpu of this.#vcpus) reservers.delete(vcpu)
     this.#vcpus = []
@@ -66,7 +72,8 @@ export class ThreadReservation implements Disposable {
  * Keeps a thread for each of some vCPUs: their runs are never refused then. {@link SPARE_THREADS} of the pool are left to others.
  * @param vcpus none of which has a reservation, or a run under way
  * @returns the reservation, or a promise of it where the pool's threads have to be counted first
- * @throws KvmError ERR_KVM_THREADPOOL_EXHAUSTED where there are too few for all of them; the promise rejects then
+ * @throws KvmError ERR_KVM_THREADPOOL_EXHAUSTED where there are too few for all of them, SystemError where there is no descriptor
+ *   left: one is kept to end the runs with; the promise rejects then
  */
 export function reserveThreads(vcpus: readonly object[]): ThreadReservation | Promise<ThreadReservation> {
   const known = knowSize()
