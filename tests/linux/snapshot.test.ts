@@ -9,20 +9,18 @@ import { Rng } from '@vmm/devices/virtio'
 import { type AttachDevice, stateFromJson, stateToJson } from '@vmm/microvm'
 import { Snapshot, writeSnapshot } from '@vmm/snapshot'
 import { afterAll, beforeAll, expect, test } from 'vitest'
+import { clockDrift, clockReading, hostSeconds } from '../support/guest-clock.ts'
 import { describeWithKvm } from '../support/kvm.ts'
 import { LinuxVm } from '../support/microvm.ts'
 
-/** How far the guest's clock may get from the host's: it counts seconds here, and a busy host takes its time. */
-const CLOCK_TOLERANCE_S = 8
+/** How far the guest's clock may get from the host's. */
+const CLOCK_TOLERANCE_S = 3
 /** How long the saved VM is away. Longer than the tolerance, or a clock that stood still would do. */
 const AWAY_MS = 12_000
 
 const devices: readonly AttachDevice[] = [(host) => host.virtio.attach(new Rng())]
 
 let folder: string
-
-/** How far the guest's clock, as just printed, is ahead of the host's. A kernel that is interpreted may lose some while it boots. */
-const clockLead = ([, seconds]: RegExpExecArray): number => Number(seconds) - Date.now() / 1000
 
 describeWithKvm('a saved VM', () => {
   beforeAll(() => {
@@ -32,8 +30,10 @@ describeWithKvm('a saved VM', () => {
 
   test('goes on where it was, in two others at once and in itself, and its clock is right', async () => {
     const guest = await LinuxVm.start({ devices, shape: 'rng' })
+    const typed = hostSeconds()
     guest.type('i=0; while true; do i=$((i+1)); echo "count $i $(date +%s)"; sleep 0.05; done')
-    const lead = clockLead(await guest.until(/^count 5 (\d+)\n/m))
+    const [, saidBefore] = await guest.until(/^count 5 (\d+)\n/m)
+    const clockBefore = clockReading(saidBefore, typed)
     await guest.vm.pause()
     await guest.vm.pause()
     await writeSnapshot(folder, { state: stateToJson(await guest.vm.state()), memory: guest.vm.memory })
@@ -42,16 +42,17 @@ describeWithKvm('a saved VM', () => {
     await guest.until(new RegExp(`^count ${before + 5} `, 'm'))
 
     await sleep(AWAY_MS)
+    const restored = hostSeconds()
     const snapshot = Snapshot.open(folder)
     const clones = await Promise.all(
       [0, 1].map(() => LinuxVm.restore(stateFromJson(snapshot.state), snapshot.mapMemory(), { devices })),
     )
     snapshot.close()
     for (const vm of [...clones, guest]) {
-      const found = await vm.until(new RegExp(`^count ${before + 5} (\\d+)\\n`, 'm'))
+      const [, said] = await vm.until(new RegExp(`^count ${before + 5} (\\d+)\\n`, 'm'))
       if (vm !== guest) {
         expect(vm.output).not.toMatch(/^count [0-4] /m)
-        expect(Math.abs(clockLead(found) - lead)).toBeLessThan(CLOCK_TOLERANCE_S)
+        expect(clockDrift(clockBefore, clockReading(said, restored))).toBeLessThan(CLOCK_TOLERANCE_S)
       }
       vm.vm.stop('seen')
       expect((await vm.ended).kind).toBe('stopped')
