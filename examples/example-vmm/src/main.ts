@@ -57,7 +57,9 @@ function machineHost(report: ReportBuilder, kvm: string, clone?: number): Machin
   if (clone === undefined) return { kvm, report, output: process.stdout, warn }
   const output = new CloneOutput(clone, process.stdout)
   return {
-    ...{ kvm, report, output },
+    kvm,
+    report,
+    output,
     finishOutput: () => output.finish(),
     warn: (message) => warn(`clone ${clone}: ${message}`),
   }
