@@ -54,8 +54,9 @@ describe.skipIf(skip).each(WAYS.map((way) => [way.name, way] as const))(
       expect(guest.failures).toEqual([])
     })
 
-    const isDirect = way.options.direct === true
-    test.skipIf(isDirect)('is zeroed in parts of its blocks', async () => {
+    // By O_DIRECT the guest is told of the blocks, and asks for whole ones.
+    if (way.options.direct === true) return
+    test('is zeroed in parts of its blocks', async () => {
       for (const flags of [0, UNMAP]) {
         const path = loopDevice(temporaryDirectory(), pattern(SIZE), 8 * SECTOR)
         const guest = new DiskGuest(openIn(way, path))
