@@ -7,6 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { Rng, type VirtioDevice } from '@vmm/devices/virtio'
 import { type AttachDevice, MicroVm } from '@vmm/microvm'
 import { beforeEach, expect, test } from 'vitest'
+import { countingOutput } from '../support/counting-output.ts'
 import { kernelImage } from '../support/elf.ts'
 import { print } from '../support/guest-code.ts'
 import { describeWithKvm } from '../support/kvm.ts'
@@ -30,20 +31,12 @@ let kernel: string
 const descriptors = () => readdirSync('/proc/self/fd').length
 
 async function start(device: AttachDevice) {
-  let printed = 0
-  const output = {
-    writable: true,
-    writableLength: 0,
-    write: (bytes: Uint8Array) => {
-      printed += bytes.length
-      return true
-    },
-  }
+  const output = countingOutput()
   const vm = await MicroVm.create({ kernel, memory: MEMORY, output, devices: [device] })
   const ended = vm.run()
   const goesOn = async () => {
-    const before = printed
-    while (printed === before) await sleep(1)
+    const before = output.printed
+    while (output.printed === before) await sleep(1)
   }
   await goesOn()
   return { vm, ended, goesOn }

@@ -9,6 +9,7 @@ import { BOOT_MARKER, BOOT_TIMER_PORT } from '@vmm/devices'
 import { MicroVm } from '@vmm/microvm'
 import fc from 'fast-check'
 import { afterAll, beforeAll, expect, test } from 'vitest'
+import { countingOutput } from '../support/counting-output.ts'
 import { kernelImage } from '../support/elf.ts'
 import { print } from '../support/guest-code.ts'
 import { describeWithKvm } from '../support/kvm.ts'
@@ -29,17 +30,9 @@ async function makeVm(bootMarker?: () => void) {
     kernel,
     kernelImage([...print(String.fromCharCode(BOOT_MARKER), BOOT_TIMER_PORT), ...CHATTER]),
   )
-  let printed = 0
-  const output = {
-    writable: true,
-    writableLength: 0,
-    write: (bytes: Uint8Array) => {
-      printed += bytes.length
-      return true
-    },
-  }
+  const output = countingOutput()
   const vm = await MicroVm.create({ kernel, memory: MEMORY, output, events: bootMarker && { bootMarker } })
-  return { vm, printed: () => printed }
+  return { vm, printed: () => output.printed }
 }
 
 describeWithKvm('a VM', () => {
