@@ -5,14 +5,13 @@
  */
 import {
   installNoopHandler,
-  OwnedFd,
-  openPath,
   signalThread,
   threadBlockedSignals,
   threadIds,
   threadSyscall,
 } from '@vmm/sys-util'
 import { KVM_RUN } from './constants/requests.ts'
+import { lendSpare, restoreSpare } from './spare-descriptor.ts'
 
 /** The signal for kicks where nobody says otherwise: a real-time one that neither glibc, libuv nor V8 uses. */
 export const DEFAULT_KICK_SIGNAL = 40
@@ -20,49 +19,12 @@ export const DEFAULT_KICK_SIGNAL = 40
 const SYS_IOCTL = 16
 const prepared = new Set<number>()
 
-const O_RDONLY_CLOEXEC = 0o2000000
-/** To look at threads takes a descriptor: this one is let go of where the process has no other left. */
-let spare: OwnedFd | undefined
-let holders = 0
-
-function openSpare(): OwnedFd {
-  return new OwnedFd(openPath('/dev/null', O_RDONLY_CLOEXEC))
-}
-
-/**
- * Sees to it that runs can be ended in a process without descriptors, until {@link releaseSpare}.
- * @throws SystemError where there is none left already
- */
-export function holdSpare(): void {
-  if (holders === 0) spare = openSpare()
-  holders++
-}
-
-/** As often as {@link holdSpare}. */
-export function releaseSpare(): void {
-  if (--holders > 0) return
-  spare?.close()
-  spare = undefined
-}
-
 function taskIds(): number[] {
   try {
     return threadIds()
   } catch (error) {
-    if (spare === undefined) throw error
-    spare.close()
-    spare = undefined
+    if (!lendSpare()) throw error
     return threadIds()
-  }
-}
-
-/** Takes it again, if somebody else has not. */
-function restoreSpare(): void {
-  if (holders === 0 || spare !== undefined) return
-  try {
-    spare = openSpare()
-  } catch {
-    // The next look may do without.
   }
 }
 

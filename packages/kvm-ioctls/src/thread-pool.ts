@@ -7,7 +7,7 @@
  */
 import { countPoolThreads, threadPoolBounds } from '@vmm/sys-util'
 import { KvmError } from './errors.ts'
-import { holdSpare, releaseSpare } from './kick-signal.ts'
+import { holdSpare, releaseSpare } from './spare-descriptor.ts'
 
 /** Threads that no reservation takes: what the file system and DNS have while every vCPU is in its guest. */
 export const SPARE_THREADS = 1
